@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What Python calls, as cffi reads it; the C compiler checks every line against the real headers.
+ * Enumerations are declared as int: values newer than these headers pass through.
+ */
+
+/* <linux/bpf.h>: only the fields that pybpf reads */
+struct bpf_map_info {
+	uint32_t type, id, key_size, value_size, max_entries, map_flags;
+	char name[16];
+	uint32_t ifindex, btf_id, btf_key_type_id, btf_value_type_id;
+	uint64_t map_extra;
+	...;
+};
+struct bpf_prog_info {
+	uint32_t type, id;
+	uint8_t tag[8];
+	uint32_t jited_prog_len, xlated_prog_len;
+	uint64_t load_time;
+	uint32_t created_by_uid, nr_map_ids;
+	char name[16];
+	uint32_t ifindex, btf_id;
+	uint64_t run_time_ns, run_cnt;
+	uint32_t verified_insns;
+	...;
+};
+struct bpf_link_info {
+	uint32_t type, id, prog_id;
+	...;
+};
+
+/* <bpf/libbpf.h> */
+struct bpf_object;
+struct bpf_program;
+struct bpf_map;
+struct bpf_link;
+struct bpf_insn;
+struct btf;
+
+const char *libbpf_version_string(void);
+uint32_t libbpf_major_version(void);
+uint32_t libbpf_minor_version(void);
+const char *libbpf_bpf_attach_type_str(int);
+const char *libbpf_bpf_link_type_str(int);
+const char *libbpf_bpf_map_type_str(int);
+const char *libbpf_bpf_prog_type_str(int);
+int libbpf_num_possible_cpus(void);
+
+void bpf_object__close(struct bpf_object *);
+const char *bpf_object__name(const struct bpf_object *);
+struct btf *bpf_object__btf(const struct bpf_object *);
+struct bpf_program *bpf_object__next_program(const struct bpf_object *, struct bpf_program *);
+struct bpf_map *bpf_object__next_map(const struct bpf_object *, const struct bpf_map *);
+const void *btf__raw_data(const struct btf *, uint32_t *);
+
+const char *bpf_program__name(const struct bpf_program *);
+const char *bpf_program__section_name(const struct bpf_program *);
+bool bpf_program__autoload(const struct bpf_program *);
+int bpf_program__set_autoload(struct bpf_program *, bool);
+bool bpf_program__autoattach(const struct bpf_program *);
+void bpf_program__set_autoattach(struct bpf_program *, bool);
+int bpf_program__type(const struct bpf_program *);
+int bpf_program__set_type(struct bpf_program *, int);
+int bpf_program__expected_attach_type(const struct bpf_program *);
+int bpf_program__set_expected_attach_type(struct bpf_program *, int);
+uint32_t bpf_program__log_level(const struct bpf_program *);
+int bpf_program__set_log_level(struct bpf_program *, uint32_t);
+uint32_t bpf_program__flags(const struct bpf_program *);
+int bpf_program__set_flags(struct bpf_program *, uint32_t);
+int bpf_program__set_attach_target(struct bpf_program *, int, const char *);
+const struct bpf_insn *bpf_program__insns(const struct bpf_program *);
+size_t bpf_program__insn_cnt(const struct bpf_program *);
+int bpf_program__fd(const struct bpf_program *);
+struct bpf_link *bpf_program__attach(const struct bpf_program *);
+struct bpf_link *bpf_program__attach_perf_event(const struct bpf_program *, int);
+
+const char *bpf_map__name(const struct bpf_map *);
+int bpf_map__fd(const struct bpf_map *);
+bool bpf_map__is_internal(const struct bpf_map *);
+bool bpf_map__autocreate(const struct bpf_map *);
+int bpf_map__set_autocreate(struct bpf_map *, bool);
+int bpf_map__type(const struct bpf_map *);
+int bpf_map__set_type(struct bpf_map *, int);
+uint32_t bpf_map__max_entries(const struct bpf_map *);
+int bpf_map__set_max_entries(struct bpf_map *, uint32_t);
+uint32_t bpf_map__map_flags(const struct bpf_map *);
+int bpf_map__set_map_flags(struct bpf_map *, uint32_t);
+uint32_t bpf_map__numa_node(const struct bpf_map *);
+int bpf_map__set_numa_node(struct bpf_map *, uint32_t);
+uint32_t bpf_map__key_size(const struct bpf_map *);
+int bpf_map__set_key_size(struct bpf_map *, uint32_t);
+uint32_t bpf_map__value_size(const struct bpf_map *);
+int bpf_map__set_value_size(struct bpf_map *, uint32_t);
+uint32_t bpf_map__btf_key_type_id(const struct bpf_map *);
+uint32_t bpf_map__btf_value_type_id(const struct bpf_map *);
+uint32_t bpf_map__ifindex(const struct bpf_map *);
+int bpf_map__set_ifindex(struct bpf_map *, uint32_t);
+uint64_t bpf_map__map_extra(const struct bpf_map *);
+int bpf_map__set_map_extra(struct bpf_map *, uint64_t);
+int bpf_map__set_inner_map_fd(struct bpf_map *, int);
+void *bpf_map__initial_value(const struct bpf_map *, size_t *);
+int bpf_map__set_pin_path(struct bpf_map *, const char *);
+const char *bpf_map__pin_path(const struct bpf_map *);
+int bpf_map__reuse_fd(struct bpf_map *, int);
+struct bpf_link *bpf_map__attach_struct_ops(const struct bpf_map *);
+
+struct bpf_link *bpf_link__open(const char *);
+int bpf_link__fd(const struct bpf_link *);
+const char *bpf_link__pin_path(const struct bpf_link *);
+int bpf_link__pin(struct bpf_link *, const char *);
+int bpf_link__unpin(struct bpf_link *);
+int bpf_link__detach(struct bpf_link *);
+void bpf_link__disconnect(struct bpf_link *);
+int bpf_link__destroy(struct bpf_link *);
+
+/* <bpf/bpf.h> */
+int bpf_map_lookup_elem_flags(int, const void *, void *, uint64_t);
+int bpf_map_update_elem(int, const void *, const void *, uint64_t);
+int bpf_map_delete_elem_flags(int, const void *, uint64_t);
+int bpf_map_get_next_key(int, const void *, void *);
+int bpf_map_freeze(int);
+int bpf_obj_pin(int, const char *);
+int bpf_obj_get(const char *);
+int bpf_map_get_fd_by_id(uint32_t);
+int bpf_prog_get_fd_by_id(uint32_t);
+int bpf_link_get_fd_by_id(uint32_t);
+int bpf_obj_get_info_by_fd(int, void *, uint32_t *);
+
+/* shim.h */
+void pybpf_log_install(void);
+void pybpf_log_level(int);
+const char *pybpf_log_text(size_t *);
+void pybpf_log_clear(void);
+
+struct pybpf_open_options {
+	const char *name;
+	const char *pin_root;
+	const char *kconfig;
+	const char *btf;
+	const char *token;
+	uint32_t log_level;
+};
+int pybpf_open(const void *, size_t, const struct pybpf_open_options *, struct bpf_object **);
+int pybpf_load(struct bpf_object *);
+const char *pybpf_load_stats(int);
+void pybpf_load_stats_clear(void);
+
+struct pybpf_map_options {
+	const char *name;
+	uint32_t type, key_size, value_size, max_entries, flags, numa_node, ifindex;
+	uint64_t extra;
+	int inner_map_fd;
+};
+int pybpf_map_create(const struct pybpf_map_options *);
+
+struct pybpf_test_run {
+	const void *data_in;
+	void *data_out;
+	uint32_t data_size_in, data_size_out;
+	const void *ctx_in;
+	void *ctx_out;
+	uint32_t ctx_size_in, ctx_size_out;
+	uint32_t retval, duration;
+	int repeat;
+	uint32_t flags, cpu, batch_size;
+};
+int pybpf_test_run(int, struct pybpf_test_run *);
+
+int pybpf_tracefs_open(void);
+int pybpf_perf_tracepoint(uint64_t);
+
+struct pybpf_record {
+	uint32_t source;
+	uint32_t size;
+	uint64_t offset;
+};
+struct pybpf_rings;
+struct pybpf_rings *pybpf_rings_new(void);
+int pybpf_rings_add(struct pybpf_rings *, int);
+int pybpf_rings_epoll_fd(const struct pybpf_rings *);
+int pybpf_rings_drain(struct pybpf_rings *, size_t);
+const struct pybpf_record *pybpf_rings_records(const struct pybpf_rings *);
+const char *pybpf_rings_data(const struct pybpf_rings *);
+void pybpf_rings_free(struct pybpf_rings *);

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/perf_event.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <bpf/libbpf_version.h>
+
+#define LIBBPF_AT_LEAST(major, minor) \
+	(LIBBPF_MAJOR_VERSION > (major) || \
+	 (LIBBPF_MAJOR_VERSION == (major) && LIBBPF_MINOR_VERSION >= (minor)))
+
+/* ---- libbpf's messages ------------------------------------------------------------------------- */
+
+static __thread struct {
+	char *text;
+	size_t size, capacity;
+	int level;
+} messages = {.level = LIBBPF_INFO};
+
+static bool messages_reserve(size_t more)
+{
+	size_t capacity = messages.capacity ? messages.capacity : 4096;
+	char *text;
+
+	while (capacity < messages.size + more)
+		capacity *= 2;
+	if (capacity == messages.capacity)
+		return true;
+	text = realloc(messages.text, capacity);
+	if (!text)
+		return false;
+	messages.text = text;
+	messages.capacity = capacity;
+	return true;
+}
+
+static int keep_message(enum libbpf_print_level level, const char *format, va_list arguments)
+{
+	int saved_errno = errno; /* libbpf reads errno after printing in places */
+	va_list again;
+	int length;
+
+	if ((int)level > messages.level)
+		return 0;
+	va_copy(again, arguments);
+	length = vsnprintf(NULL, 0, format, arguments);
+	if (length >= 0 && messages_reserve((size_t)length + 3)) {
+		messages.text[messages.size++] = 0x1e;
+		messages.text[messages.size++] = (char)('0' + level);
+		vsnprintf(messages.text + messages.size, (size_t)length + 1, format, again);
+		messages.size += (size_t)length;
+	}
+	va_end(again);
+	errno = saved_errno;
+	return 0;
+}
+
+void pybpf_log_install(void)
+{
+	libbpf_set_print(keep_message);
+}
+
+void pybpf_log_level(int level)
+{
+	messages.level = level;
+}
+
+const char *pybpf_log_text(size_t *size)
+{
+	*size = messages.size;
+	return messages.text;
+}
+
+/* Frees, so that a thread that ends leaves nothing behind. */
+void pybpf_log_clear(void)
+{
+	free(messages.text);
+	messages.text = NULL;
+	messages.size = messages.capacity = 0;
+}
+
+/* ---- opening ----------------------------------------------------------------------------------- */
+
+int pybpf_open(const void *data, size_t size, const struct pybpf_open_options *options,
+	       struct bpf_object **object)
+{
+	LIBBPF_OPTS(bpf_object_open_opts, opts,
+		    .object_name = options->name,
+		    .pin_root_path = options->pin_root,
+		    .kconfig = options->kconfig,
+		    .btf_custom_path = options->btf,
+		    .kernel_log_level = options->log_level);
+
+	if (options->token) {
+#if LIBBPF_AT_LEAST(1, 4)
+		opts.bpf_token_path = options->token;
+#else
+		return -ENOTSUP;
+#endif
+	}
+	*object = bpf_object__open_mem(data, size, &opts);
+	return *object ? 0 : -errno;
+}
+
+/* ---- loading, with the verifier's statistics ------------------------------------------------------ */
+
+struct stats {
+	struct stats *next;
+	int program_fd;
+	char text[2048];
+};
+
+static __thread struct stats *loaded_stats;
+static __thread bool want_stats;
+
+int pybpf_load(struct bpf_object *object)
+{
+	int err;
+
+	want_stats = true;
+	err = bpf_object__load(object);
+	want_stats = false;
+	return err;
+}
+
+/* The newest entry wins: libbpf's feature probes load and close programs whose fd comes again. */
+const char *pybpf_load_stats(int program_fd)
+{
+	struct stats *s;
+
+	for (s = loaded_stats; s; s = s->next)
+		if (s->program_fd == program_fd)
+			return s->text;
+	return NULL;
+}
+
+void pybpf_load_stats_clear(void)
+{
+	while (loaded_stats) {
+		struct stats *next = loaded_stats->next;
+
+		free(loaded_stats);
+		loaded_stats = next;
+	}
+}
+
+#ifdef PYBPF_WRAP_SYSCALL
+#define LOG_LEVEL_STATS 4
+
+long __real_syscall(long number, ...);
+
+/*
+ * libbpf first loads each program without a log, and only a refused one again with a log.  This is
+ * where its statically linked code enters the kernel, so here that first attempt asks for the
+ * statistics alone (BPF_LOG_STATS, since Linux 5.2), which costs the verifier nothing.  Asking
+ * through libbpf would cost the full log of a refused program, whose second attempt it then drops.
+ */
+static long load_program_with_stats(union bpf_attr *attr, unsigned int size)
+{
+	struct stats *s = calloc(1, sizeof(*s));
+	long fd;
+
+	if (!s)
+		return __real_syscall(__NR_bpf, BPF_PROG_LOAD, attr, size);
+	attr->log_level = LOG_LEVEL_STATS;
+	attr->log_buf = (uint64_t)(uintptr_t)s->text;
+	attr->log_size = sizeof(s->text);
+	fd = __real_syscall(__NR_bpf, BPF_PROG_LOAD, attr, size);
+	attr->log_level = 0;
+	attr->log_buf = 0;
+	attr->log_size = 0;
+	if (fd < 0) {
+		int saved_errno = errno;
+
+		free(s);
+		errno = saved_errno;
+		return fd;
+	}
+	s->program_fd = (int)fd;
+	s->next = loaded_stats;
+	loaded_stats = s;
+	return fd;
+}
+
+long __wrap_syscall(long number, ...)
+{
+	long a[6];
+	va_list arguments;
+
+	va_start(arguments, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(arguments, long);
+	va_end(arguments);
+	if (want_stats && number == __NR_bpf && (int)a[0] == BPF_PROG_LOAD) {
+		union bpf_attr *attr = (union bpf_attr *)a[1];
+
+		if (attr->log_level == 0 && attr->log_buf == 0)
+			return load_program_with_stats(attr, (unsigned int)a[2]);
+	}
+	return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+#endif
+
+/* ---- maps and programs ------------------------------------------------------------------------- */
+
+int pybpf_map_create(const struct pybpf_map_options *options)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts,
+		    .map_flags = options->flags,
+		    .map_extra = options->extra,
+		    .numa_node = options->numa_node,
+		    .map_ifindex = options->ifindex);
+
+	if (options->inner_map_fd >= 0)
+		opts.inner_map_fd = (uint32_t)options->inner_map_fd;
+	return bpf_map_create(options->type, options->name, options->key_size, options->value_size,
+			      options->max_entries, &opts);
+}
+
+int pybpf_test_run(int program_fd, struct pybpf_test_run *run)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts,
+		    .data_in = run->data_in,
+		    .data_out = run->data_out,
+		    .data_size_in = run->data_size_in,
+		    .data_size_out = run->data_size_out,
+		    .ctx_in = run->ctx_in,
+		    .ctx_out = run->ctx_out,
+		    .ctx_size_in = run->ctx_size_in,
+		    .ctx_size_out = run->ctx_size_out,
+		    .repeat = run->repeat,
+		    .flags = run->flags,
+		    .cpu = run->cpu,
+		    .batch_size = run->batch_size);
+	int err = bpf_prog_test_run_opts(program_fd, &opts);
+
+	run->data_size_out = opts.data_size_out;
+	run->ctx_size_out = opts.ctx_size_out;
+	run->retval = opts.retval;
+	run->duration = opts.duration;
+	return err;
+}
+
+/* ---- tracepoints without a mounted tracefs ------------------------------------------------------ */
+
+#ifndef __NR_fsopen
+#define __NR_fsopen 430
+#define __NR_fsconfig 431
+#define __NR_fsmount 432
+#endif
+#define FSOPEN_CLOEXEC_ 1
+#define FSMOUNT_CLOEXEC_ 1
+#define FSCONFIG_CMD_CREATE_ 6
+
+int pybpf_tracefs_open(void)
+{
+	int context = (int)syscall(__NR_fsopen, "tracefs", FSOPEN_CLOEXEC_);
+	int mount = -1, err = 0;
+
+	if (context < 0)
+		return -errno;
+	if (syscall(__NR_fsconfig, context, FSCONFIG_CMD_CREATE_, NULL, NULL, 0) < 0)
+		err = -errno;
+	else if ((mount = (int)syscall(__NR_fsmount, context, FSMOUNT_CLOEXEC_, 0)) < 0)
+		err = -errno;
+	close(context);
+	return err ? err : mount;
+}
+
+int pybpf_perf_tracepoint(uint64_t id)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_TRACEPOINT,
+		.size = sizeof(attr),
+		.config = id,
+	};
+	/* as libbpf does: all processes, and CPU 0 only, since a BPF program on it runs on every CPU */
+	int fd = (int)syscall(__NR_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* ---- ring buffers -------------------------------------------------------------------------------- */
+
+#define BATCH_FULL (-ECANCELED)
+
+struct pybpf_rings;
+
+struct ring_source {
+	struct pybpf_rings *rings;
+	uint32_t index;
+};
+
+struct pybpf_rings {
+	struct ring_buffer *buffers;
+	struct ring_source **sources;
+	uint32_t source_count;
+	struct pybpf_record *records;
+	size_t record_count, record_capacity;
+	char *data;
+	size_t size, capacity, max_bytes;
+	bool out_of_memory;
+};
+
+static bool grow(void **memory, size_t *capacity, size_t needed, size_t element)
+{
+	size_t wanted = *capacity ? *capacity : 256;
+	void *larger;
+
+	while (wanted < needed)
+		wanted *= 2;
+	if (wanted == *capacity)
+		return true;
+	larger = realloc(*memory, wanted * element);
+	if (!larger)
+		return false;
+	*memory = larger;
+	*capacity = wanted;
+	return true;
+}
+
+/* libbpf counts a record as consumed whatever this returns, so it is always stored first. */
+static int store_record(void *context, void *data, size_t size)
+{
+	struct ring_source *source = context;
+	struct pybpf_rings *r = source->rings;
+
+	if (!grow((void **)&r->records, &r->record_capacity, r->record_count + 1, sizeof(*r->records)) ||
+	    !grow((void **)&r->data, &r->capacity, r->size + size, 1)) {
+		r->out_of_memory = true;
+		return BATCH_FULL;
+	}
+	r->records[r->record_count++] = (struct pybpf_record){source->index, (uint32_t)size, r->size};
+	memcpy(r->data + r->size, data, size);
+	r->size += size;
+	return r->size >= r->max_bytes ? BATCH_FULL : 0;
+}
+
+struct pybpf_rings *pybpf_rings_new(void)
+{
+	return calloc(1, sizeof(struct pybpf_rings));
+}
+
+int pybpf_rings_add(struct pybpf_rings *rings, int map_fd)
+{
+	struct ring_source *source = malloc(sizeof(*source));
+	struct ring_source **sources;
+	int err = 0;
+
+	if (!source)
+		return -ENOMEM;
+	sources = realloc(rings->sources, (rings->source_count + 1) * sizeof(*sources));
+	if (!sources) {
+		free(source);
+		return -ENOMEM;
+	}
+	rings->sources = sources;
+	source->rings = rings;
+	source->index = rings->source_count;
+	if (rings->buffers) {
+		err = ring_buffer__add(rings->buffers, map_fd, store_record, source);
+	} else {
+		rings->buffers = ring_buffer__new(map_fd, store_record, source, NULL);
+		err = rings->buffers ? 0 : -errno;
+	}
+	if (err) {
+		free(source);
+		return err;
+	}
+	rings->sources[rings->source_count++] = source;
+	return 0;
+}
+
+int pybpf_rings_epoll_fd(const struct pybpf_rings *rings)
+{
+	return ring_buffer__epoll_fd(rings->buffers);
+}
+
+/* How many records the batch holds; max_bytes is overstepped by at most one record. */
+int pybpf_rings_drain(struct pybpf_rings *rings, size_t max_bytes)
+{
+	int err;
+
+	rings->record_count = rings->size = 0;
+	rings->max_bytes = max_bytes;
+	rings->out_of_memory = false;
+	err = ring_buffer__consume(rings->buffers);
+	if (rings->out_of_memory)
+		return -ENOMEM;
+	if (err < 0 && err != BATCH_FULL)
+		return err;
+	return (int)rings->record_count;
+}
+
+const struct pybpf_record *pybpf_rings_records(const struct pybpf_rings *rings)
+{
+	return rings->records;
+}
+
+const char *pybpf_rings_data(const struct pybpf_rings *rings)
+{
+	return rings->data;
+}
+
+void pybpf_rings_free(struct pybpf_rings *rings)
+{
+	ring_buffer__free(rings->buffers);
+	for (uint32_t i = 0; i < rings->source_count; i++)
+		free(rings->sources[i]);
+	free(rings->sources);
+	free(rings->records);
+	free(rings->data);
+	free(rings);
+}

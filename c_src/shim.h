@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What cffi cannot say or should not do: the va_list print callback, option structs whose fields
+ * depend on the libbpf version, draining ring buffers without Python beneath a C frame, and a few
+ * system calls that neither Python nor libbpf wraps.
+ *
+ * Functions that return int return 0 or a count, or a negative errno.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+
+/* libbpf's messages, kept for the calling thread until it clears them.  Each begins with the byte
+ * 0x1e and the digit of its enum libbpf_print_level. */
+void pybpf_log_install(void);
+void pybpf_log_level(int level);
+const char *pybpf_log_text(size_t *size);
+void pybpf_log_clear(void);
+
+struct pybpf_open_options {
+	const char *name;
+	const char *pin_root;
+	const char *kconfig;
+	const char *btf;
+	const char *token;
+	uint32_t log_level;
+};
+
+/* -ENOTSUP when a given option is unknown to the libbpf at hand. */
+int pybpf_open(const void *data, size_t size, const struct pybpf_open_options *options,
+	       struct bpf_object **object);
+
+/* bpf_object__load() that also keeps, for the calling thread, the verifier's statistics of every
+ * program it loads: pybpf_load_stats() gives them by program fd, NULL where there are none. */
+int pybpf_load(struct bpf_object *object);
+const char *pybpf_load_stats(int program_fd);
+void pybpf_load_stats_clear(void);
+
+struct pybpf_map_options {
+	const char *name;
+	uint32_t type, key_size, value_size, max_entries, flags, numa_node, ifindex;
+	uint64_t extra;
+	int inner_map_fd;
+};
+
+int pybpf_map_create(const struct pybpf_map_options *options);
+
+struct pybpf_test_run {
+	const void *data_in;
+	void *data_out;
+	uint32_t data_size_in, data_size_out;
+	const void *ctx_in;
+	void *ctx_out;
+	uint32_t ctx_size_in, ctx_size_out;
+	uint32_t retval, duration;
+	int repeat;
+	uint32_t flags, cpu, batch_size;
+};
+
+int pybpf_test_run(int program_fd, struct pybpf_test_run *run);
+
+/* A tracepoint's perf event without a mounted tracefs: a tracefs instance that only this file
+ * descriptor can see, and the perf event of a tracepoint's number. */
+int pybpf_tracefs_open(void);
+int pybpf_perf_tracepoint(uint64_t id);
+
+/* Ring buffers, drained into one batch that stays valid until the next drain. */
+struct pybpf_record {
+	uint32_t source;
+	uint32_t size;
+	uint64_t offset;
+};
+struct pybpf_rings;
+
+struct pybpf_rings *pybpf_rings_new(void);
+int pybpf_rings_add(struct pybpf_rings *rings, int map_fd);
+int pybpf_rings_epoll_fd(const struct pybpf_rings *rings);
+int pybpf_rings_drain(struct pybpf_rings *rings, size_t max_bytes);
+const struct pybpf_record *pybpf_rings_records(const struct pybpf_rings *rings);
+const char *pybpf_rings_data(const struct pybpf_rings *rings);
+void pybpf_rings_free(struct pybpf_rings *rings);

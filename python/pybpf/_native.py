@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The one door to libbpf: the only importer of pybpf._libbpf.
+
+Return codes pass through check() or check_pointer(), text through text(), and what libbpf prints
+is kept per thread, so that the error of a failed call carries it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pybpf._libbpf import ffi, lib
+from pybpf.errors import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+    from typing import Any
+
+    Refusal = Callable[[str, str, int, str, str], KernelError]
+    """Builds the error of (operation, target, errno, decisive lines, whole log)."""
+
+NULL = ffi.NULL
+
+_WARN, _INFO, _DEBUG = range(3)  # enum libbpf_print_level
+_RECORD = b"\x1e"
+_PREFIX = "libbpf: "
+
+lib.pybpf_log_install()
+
+
+def version() -> tuple[int, int]:
+    """The libbpf that is linked in: (major, minor)."""
+    return lib.libbpf_major_version(), lib.libbpf_minor_version()
+
+
+def text(pointer: Any) -> str:
+    """A C string as str; "" for NULL."""
+    return "" if pointer == NULL else ffi.string(pointer).decode("utf-8", "replace")
+
+
+def path_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A path as C wants it; ValueError for one that holds a NUL byte, as open() does."""
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise ValueError("embedded null byte in path")
+    return encoded
+
+
+def listen(debug: bool = False) -> None:
+    """Keep libbpf's debug messages too, from here on in this thread, if they have a reader."""
+    logger = _logger()
+    wanted = debug or (logger is not None and logger.isEnabledFor(10))  # logging.DEBUG
+    lib.pybpf_log_level(_DEBUG if wanted else _INFO)
+
+
+def take_log() -> list[tuple[int, str]]:
+    """The messages of this thread since the last time, as (level, text), passed on to logging."""
+    size = ffi.new("size_t *")
+    start = lib.pybpf_log_text(size)
+    if size[0] == 0:
+        return []
+    raw = bytes(ffi.buffer(start, size[0]))
+    lib.pybpf_log_clear()
+    messages = [
+        (record[0] - ord("0"), record[1:].decode("utf-8", "replace").removeprefix(_PREFIX))
+        for record in raw.split(_RECORD)
+        if record
+    ]
+    logger = _logger()
+    if logger is not None:
+        levels = {_WARN: 30, _INFO: 20, _DEBUG: 10}
+        for level, message in messages:
+            logger.log(levels.get(level, 10), "%s", message.rstrip("\n"))
+    return messages
+
+
+def _logger() -> logging.Logger | None:
+    """The "pybpf" logger, unless nobody in this process has imported logging: nobody listens then."""
+    logging = sys.modules.get("logging")
+    return None if logging is None else logging.getLogger("pybpf")
+
+
+def join_log(messages: list[tuple[int, str]], level: int = _DEBUG) -> str:
+    """The messages of at most that level as one text."""
+    return "".join(message for severity, message in messages if severity <= level)
+
+
+def check(result: int, operation: str, target: str, refusal: Refusal = KernelError) -> int:
+    """``result`` where it is not negative; otherwise raise what ``refusal`` makes of it."""
+    messages = take_log()
+    if result >= 0:
+        return result
+    raise refusal(operation, target, -result, join_log(messages, _WARN), join_log(messages))
+
+
+def check_pointer(pointer: Any, operation: str, target: str, refusal: Refusal = KernelError) -> Any:
+    """``pointer`` where it is not NULL; otherwise raise by errno, which must be untouched."""
+    error = ffi.errno
+    if pointer == NULL:
+        check(-error, operation, target, refusal)
+    take_log()
+    return pointer
+
+
+def info(fd: int, structure: str) -> Any:
+    """What the kernel tells of a BPF fd, as ``structure`` ("struct bpf_map_info")."""
+    result = ffi.new(f"{structure} *")
+    size = ffi.new("uint32_t *", ffi.sizeof(structure))
+    check(lib.bpf_obj_get_info_by_fd(fd, result, size), "get information", f"of fd {fd}")
+    return result

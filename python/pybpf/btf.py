@@ -1,0 +1,822 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Read BTF, the type information of BPF objects and of the kernel.
+
+Bytes in, facts out: nothing here needs privilege, the kernel or C.  A :class:`Btf` notes where each
+type starts when it is first asked for one and decodes a type when that very type is asked for, so
+that a kernel's hundred thousand types cost little until they are used.  Whatever is wrong with the
+bytes is an :class:`~pybpf.errors.ObjectFormatError` that carries the offset.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from enum import IntEnum
+
+from pybpf.errors import LayoutError, NotFoundError, ObjectFormatError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Literal
+
+_BYTEORDERS: dict[bytes, Literal["little", "big"]] = {b"\x9f\xeb": "little", b"\xeb\x9f": "big"}
+_VERSION = 1
+# Magic, version, flags, header length; offset (from the header's end) and length of types, strings.
+_HEADER = "2sBBIIIII"
+_HEADER_LENGTH = 24  # longer ones are of the future and compatible
+
+# The kernel refuses longer chains of types than 32; only damaged BTF has one of this length.
+_CHAIN_LIMIT = 64
+# Parameters may be prototypes: without bounds, damaged BTF spells an endless text.
+_SPELLING_LIMIT = 1000
+_PROTOTYPE_DEPTH_LIMIT = 16
+
+
+class Kind(IntEnum):
+    """What a type is; the numbers and names are BTF's own."""
+
+    VOID = 0
+    INT = 1
+    PTR = 2
+    ARRAY = 3
+    STRUCT = 4
+    UNION = 5
+    ENUM = 6
+    FWD = 7
+    TYPEDEF = 8
+    VOLATILE = 9
+    CONST = 10
+    RESTRICT = 11
+    FUNC = 12
+    FUNC_PROTO = 13
+    VAR = 14
+    DATASEC = 15
+    FLOAT = 16
+    DECL_TAG = 17
+    TYPE_TAG = 18
+    ENUM64 = 19
+
+
+class Linkage(IntEnum):
+    """Who sees a function or variable."""
+
+    STATIC = 0
+    GLOBAL = 1
+    EXTERN = 2
+
+
+# 32-bit words of a type by kind: those that every such type has (0: no such kind), and those that
+# follow for each of its vlen members.  A FUNC keeps its linkage in vlen.
+_FIXED_WORDS = [0] * 32
+_FIXED_WORDS[Kind.INT : Kind.ENUM64 + 1] = [3] * Kind.ENUM64
+_FIXED_WORDS[Kind.INT] = _FIXED_WORDS[Kind.VAR] = _FIXED_WORDS[Kind.DECL_TAG] = 4
+_FIXED_WORDS[Kind.ARRAY] = 6
+_MEMBER_WORDS = [0] * 32
+_MEMBER_WORDS[Kind.STRUCT] = _MEMBER_WORDS[Kind.UNION] = 3
+_MEMBER_WORDS[Kind.ENUM] = _MEMBER_WORDS[Kind.FUNC_PROTO] = 2
+_MEMBER_WORDS[Kind.DATASEC] = _MEMBER_WORDS[Kind.ENUM64] = 3
+
+# Which kinds a key such as "struct event" or "u32" means, the preferred ones first.
+_TAGGED_KINDS: dict[str, tuple[Kind, ...]] = {
+    "struct": (Kind.STRUCT, Kind.FWD),
+    "union": (Kind.UNION, Kind.FWD),
+    "enum": (Kind.ENUM, Kind.ENUM64),
+}
+_BARE_KINDS = (Kind.INT, Kind.FLOAT, Kind.TYPEDEF, Kind.FUNC, Kind.VAR, Kind.DATASEC)
+
+
+class Btf:
+    """The types in ``data``, the raw bytes of a .BTF section or of /sys/kernel/btf/vmlinux.
+
+    ``base`` is the BTF that a split BTF (a kernel module's) continues.  Ids run from 0, which is
+    void, to ``len(btf) - 1``; those below ``len(base)`` are the base's.
+
+    A type is found by id or by the name that C gives it: ``btf[7]``, ``btf["struct event"]``,
+    ``btf["union u"]``, ``btf["enum e"]``, and bare for the rest: ``btf["unsigned int"]``,
+    ``btf["u32"]``, ``btf["main"]``.  Where a name occurs twice, the BTF's own comes before its
+    base's and the lower id first; a declared struct is found only when none is defined.
+
+    Creating one checks the header, the first look at a type checks that the types are whole, and
+    reading a type checks what it refers to.  Each raises ObjectFormatError.
+    """
+
+    __slots__ = (
+        "_data",
+        "_name_offsets",
+        "_positions",
+        "_string_end",
+        "_string_start",
+        "_types",
+        "_types_end",
+        "_types_start",
+        "_words",
+        "base",
+        "byteorder",
+        "layouts",
+    )
+
+    byteorder: Literal["little", "big"]
+    _types_start: int
+    _types_end: int
+    _string_start: int
+    _string_end: int
+
+    def __init__(self, data: bytes, base: Btf | None = None) -> None:
+        self._data = data
+        self.base = base
+        #: What pybpf.layout made of these types, by type id: shared by all who use this BTF.
+        self.layouts: dict[int, object] = {}
+        self._types: dict[int, Type] = {}
+        self._words = array("I")
+        self._positions: array[int] | None = None
+        self._name_offsets: array[int] | None = None
+        self._read_header()
+
+    def _read_header(self) -> None:
+        data = self._data
+        if len(data) < _HEADER_LENGTH:
+            raise ObjectFormatError(
+                f"BTF has a header of {_HEADER_LENGTH} bytes, this ends after {len(data)}",
+                offset=len(data),
+            )
+        if data[:2] not in _BYTEORDERS:
+            raise ObjectFormatError(f"not BTF: it starts with {data[:2].hex()}", offset=0)
+        self.byteorder = _BYTEORDERS[data[:2]]
+        _, version, _, header_length, type_offset, type_length, string_offset, string_length = (
+            struct.unpack_from(("<" if self.byteorder == "little" else ">") + _HEADER, data)
+        )
+        if version != _VERSION:
+            raise ObjectFormatError(f"BTF version {version}; only {_VERSION} is known", offset=2)
+        if not _HEADER_LENGTH <= header_length <= len(data):
+            raise ObjectFormatError(
+                f"a BTF header of {header_length} bytes in {len(data)} bytes", offset=4
+            )
+        self._types_start = header_length + type_offset
+        self._types_end = self._types_start + type_length
+        if self._types_end > len(data) or type_offset % 4 or type_length % 4:
+            raise ObjectFormatError(
+                f"the types, {type_length} bytes at {self._types_start}, must be 32-bit words "
+                f"within the {len(data)} bytes",
+                offset=8,
+            )
+        self._string_start = header_length + string_offset
+        self._string_end = self._string_start + string_length
+        if self._string_end > len(data):
+            raise ObjectFormatError(
+                f"the strings, {string_length} bytes at {self._string_start}, end after the "
+                f"{len(data)} bytes",
+                offset=16,
+            )
+        if string_length and data[self._string_end - 1]:
+            raise ObjectFormatError(
+                "the strings do not end with a NUL byte", offset=self._string_end - 1
+            )
+        if self.base is None and not (string_length and data[self._string_start] == 0):
+            raise ObjectFormatError(
+                "the strings do not start with the empty one", offset=self._string_start
+            )
+
+    def _index(self) -> array[int]:
+        """Where each own type starts, in words; reads them when first called."""
+        if self._positions is not None:
+            return self._positions
+        words = array("I")
+        words.frombytes(memoryview(self._data)[self._types_start : self._types_end])
+        if self.byteorder != sys.byteorder:
+            words.byteswap()
+        positions = array("I")
+        append, end, position, kind = positions.append, len(words), 0, 0
+        fixed_words, member_words = _FIXED_WORDS, _MEMBER_WORDS
+        try:
+            while position < end:
+                append(position)
+                info = words[position + 1]
+                kind = (info >> 24) & 31
+                if not fixed_words[kind]:
+                    raise ObjectFormatError(
+                        f"type {self._first_id + len(positions) - 1} is of the unknown kind {kind}",
+                        offset=self._types_start + 4 * position,
+                    )
+                position += fixed_words[kind] + member_words[kind] * (info & 0xFFFF)
+        except IndexError:
+            position = end + 1
+        if position > end:
+            raise ObjectFormatError(
+                f"the types end within type {self._first_id + len(positions) - 1}",
+                offset=self._types_start + 4 * positions[-1],
+            )
+        self._words = words
+        self._positions = positions
+        return positions
+
+    @property
+    def _first_id(self) -> int:
+        return 1 if self.base is None else len(self.base)
+
+    @property
+    def _strings_length(self) -> int:
+        """How many bytes of strings this BTF and its base have: where a split BTF's begin."""
+        own = self._string_end - self._string_start
+        return own if self.base is None else own + self.base._strings_length
+
+    def __len__(self) -> int:
+        return self._first_id + len(self._index())
+
+    def __iter__(self) -> Iterator[Type]:
+        """Every type in the order of ids, void and the base's included."""
+        for type_id in range(len(self)):
+            yield self._type(type_id)
+
+    def __contains__(self, key: object) -> bool:
+        if isinstance(key, str):
+            return self._lookup(key) is not None
+        return isinstance(key, int) and 0 <= key < len(self)
+
+    def __getitem__(self, key: int | str) -> Type:
+        """The type with that id or C name; NotFoundError where there is none."""
+        if isinstance(key, int):
+            if not 0 <= key < len(self):
+                raise NotFoundError("type", str(key), [f"ids 0 to {len(self) - 1}"])
+            return self._type(key)
+        found = self._lookup(key)
+        if found is None:
+            raise NotFoundError("type", key, self._similar_keys(key))
+        return found
+
+    def find(self, name: str, kind: Kind | None = None) -> Type:
+        """The first type called ``name``, which is bare, of that ``kind`` or of any.
+
+        Raises NotFoundError.
+        """
+        for found in self._named(name):
+            if kind is None or found.kind is kind:
+                return found
+        what = "type" if kind is None else kind.name.lower()
+        raise NotFoundError(what, name, (t.name for t in self if kind in (None, t.kind) and t.name))
+
+    def _lookup(self, key: str) -> Type | None:
+        tag, _, name = key.partition(" ")
+        kinds = _TAGGED_KINDS.get(tag, _BARE_KINDS)
+        if kinds is _BARE_KINDS:
+            name = key
+        found = [
+            candidate
+            for candidate in self._named(name)
+            if candidate.kind in kinds and (candidate.kind is not Kind.FWD or str(candidate) == key)
+        ]
+        return min(found, key=lambda candidate: kinds.index(candidate.kind), default=None)
+
+    def _similar_keys(self, key: str) -> Iterator[str]:
+        """Keys to offer instead of ``key``: of its tag, or for a bare one what only lacks a tag."""
+        tag = key.partition(" ")[0]
+        kinds = _TAGGED_KINDS.get(tag, (Kind.INT, Kind.FLOAT, Kind.TYPEDEF))
+        if tag not in _TAGGED_KINDS:
+            tagged = [f"{tag} {key}" for tag in _TAGGED_KINDS if f"{tag} {key}" in self]
+            if tagged:
+                return iter(tagged)
+        return (str(t) for t in self if t.name and t.kind in kinds)
+
+    def _named(self, name: str) -> Iterator[Type]:
+        """The types called ``name``, own ones first."""
+        wanted = name.encode(errors="surrogateescape")
+        if not wanted or b"\0" in wanted:
+            return
+        positions = self._index()
+        if self._name_offsets is None:
+            self._name_offsets = array("I", map(self._words.__getitem__, positions))
+        for offset in self._string_offsets(wanted):
+            at = -1
+            while True:
+                try:
+                    at = self._name_offsets.index(offset, at + 1)
+                except ValueError:
+                    break
+                yield self._type(self._first_id + at)
+        if self.base is not None:
+            yield from self.base._named(name)
+
+    def _string_offsets(self, wanted: bytes) -> Iterator[int]:
+        """Where the string ``wanted`` starts, as types count: a split BTF continues its base."""
+        first = 0
+        if self.base is not None:
+            yield from self.base._string_offsets(wanted)
+            first = self.base._strings_length
+        start, end = self._string_start, self._string_end
+        if self._data.startswith(wanted + b"\0", start, end):
+            yield first
+        at = self._data.find(b"\0" + wanted + b"\0", start, end)
+        while at >= 0:
+            yield first + at + 1 - start
+            at = self._data.find(b"\0" + wanted + b"\0", at + 1, end)
+
+    def _string(self, offset: int, where: int) -> str:
+        """The string at ``offset``; ``where`` is the byte at which ``offset`` was read."""
+        first = 0
+        if self.base is not None:
+            first = self.base._strings_length
+            if offset < first:
+                return self.base._string(offset, where)
+        start = self._string_start + offset - first
+        if start >= self._string_end:
+            raise ObjectFormatError(f"a name at {offset}, after the last string", offset=where)
+        end = self._data.index(0, start)
+        return self._data[start:end].decode(errors="backslashreplace")
+
+    def _type(self, type_id: int) -> Type:
+        """The type of an id that is known to exist."""
+        if self.base is not None and type_id < len(self.base):
+            return self.base._type(type_id)
+        known = self._types.get(type_id)
+        if known is not None:
+            return known
+        if type_id == 0:
+            return self._types.setdefault(0, Void(self, 0, Kind.VOID, 0, "void"))
+        position = self._index()[type_id - self._first_id]
+        kind = Kind((self._words[position + 1] >> 24) & 31)
+        name = self._string(self._words[position], self._types_start + 4 * position)
+        return self._types.setdefault(type_id, _CLASSES[kind](self, type_id, kind, position, name))
+
+
+class _Record:
+    """What is part of a type: equal to nothing but itself, shown with all it says."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = ((name, getattr(self, name)) for name in self.__slots__)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown)})"
+
+
+class Member(_Record):
+    """A member of a struct or union; an anonymous one has an empty name.
+
+    ``bit_offset`` counts from the start of the struct; ``bitfield_size`` is the number of bits of a
+    bitfield and 0 for an ordinary member.  Bits count from the least significant one in
+    little-endian BTF and from the most significant one in big-endian BTF.
+    """
+
+    __slots__ = ("bit_offset", "bitfield_size", "name", "type")
+
+    def __init__(self, name: str, type: Type, bit_offset: int, bitfield_size: int) -> None:
+        self.name = name
+        self.type = type
+        self.bit_offset = bit_offset
+        self.bitfield_size = bitfield_size
+
+
+class Param(_Record):
+    """A parameter of a function prototype; the name is empty where BTF has none."""
+
+    __slots__ = ("name", "type")
+
+    def __init__(self, name: str, type: Type) -> None:
+        self.name = name
+        self.type = type
+
+
+class Variable(_Record):
+    """A variable, or an extern function, and its place in a section, in bytes.
+
+    A compiler leaves places and sizes of an unlinked object for the loader to fill in.
+    """
+
+    __slots__ = ("linkage", "name", "offset", "size", "type")
+
+    def __init__(self, name: str, linkage: Linkage, type: Type, offset: int, size: int) -> None:
+        self.name = name
+        self.linkage = linkage
+        self.type = type
+        self.offset = offset
+        self.size = size
+
+
+class Type:
+    """One type of a :class:`Btf`; ``str()`` spells it as C does.
+
+    ``id`` is its number in ``btf``, ``name`` is empty for what has none.  The same type is always
+    the same object.
+    """
+
+    __slots__ = ("_position", "btf", "id", "kind", "name")
+
+    def __init__(self, btf: Btf, id: int, kind: Kind, position: int, name: str) -> None:
+        self.btf = btf
+        self.id = id
+        self.kind = kind
+        self.name = name
+        self._position = position
+
+    def __repr__(self) -> str:
+        return f"<BTF type {self.id}: {self.kind.name} {self}>"
+
+    def __str__(self) -> str:
+        return _spell(self, "", iter(range(_SPELLING_LIMIT)))
+
+    @property
+    def size(self) -> int:
+        """Bytes that a value takes; LayoutError for what has no values."""
+        raise LayoutError(f"{self} has no size: {self._why_no_size}")
+
+    @property
+    def _why_no_size(self) -> str:
+        return f"it is a {self.kind.name}"
+
+    def resolve(self) -> Type:
+        """The type below typedefs, const, volatile, restrict and type tags."""
+        resolved = self
+        for _ in range(_CHAIN_LIMIT):
+            if not isinstance(resolved, Modifier):
+                return resolved
+            resolved = resolved.target
+        raise self._malformed(2, f"more than {_CHAIN_LIMIT} typedefs and qualifiers in a row")
+
+    def _malformed(self, word: int, message: str) -> ObjectFormatError:
+        return ObjectFormatError(f"type {self.id}: {message}", offset=self._where(word))
+
+    def _where(self, word: int) -> int:
+        return self.btf._types_start + 4 * (self._position + word)
+
+    def _word(self, word: int) -> int:
+        return self.btf._words[self._position + word]
+
+    @property
+    def _member_count(self) -> int:
+        return self._word(1) & 0xFFFF
+
+    @property
+    def _flag(self) -> bool:
+        return bool(self._word(1) >> 31)
+
+    def _type_at(self, word: int) -> Type:
+        type_id = self._word(word)
+        if type_id >= len(self.btf):
+            raise self._malformed(
+                word, f"it refers to type {type_id}, the last one is {len(self.btf) - 1}"
+            )
+        return self.btf._type(type_id)
+
+    def _name_at(self, word: int) -> str:
+        return self.btf._string(self._word(word), self._where(word))
+
+    def _linkage(self, value: int, word: int) -> Linkage:
+        try:
+            return Linkage(value)
+        except ValueError:
+            raise self._malformed(word, f"unknown linkage {value}") from None
+
+
+class Void(Type):
+    """``void``: the type 0, which no BTF contains."""
+
+    __slots__ = ()
+
+    @property
+    def _why_no_size(self) -> str:
+        return "there is no value of it"
+
+
+class _Sized(Type):
+    __slots__ = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes that a value takes."""
+        return self._word(2)
+
+
+class Int(_Sized):
+    """An integer, a character or a bool."""
+
+    __slots__ = ()
+
+    @property
+    def bits(self) -> int:
+        """How many bits of the ``size`` bytes hold the value: all, but for old bitfields."""
+        return self._word(3) & 0xFF
+
+    @property
+    def bit_offset(self) -> int:
+        """Where these bits start: 0, but for old bitfields."""
+        return (self._word(3) >> 16) & 0xFF
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the highest bit is a sign."""
+        return bool(self._word(3) & 1 << 24)
+
+    @property
+    def is_bool(self) -> bool:
+        """Whether it is ``_Bool``."""
+        return bool(self._word(3) & 4 << 24)
+
+
+class Float(_Sized):
+    """A floating-point number."""
+
+    __slots__ = ()
+
+
+class Pointer(Type):
+    """A pointer; BPF's are 64 bits wide."""
+
+    __slots__ = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes that a pointer takes."""
+        return 8
+
+    @property
+    def target(self) -> Type:
+        """What it points to."""
+        return self._type_at(2)
+
+
+class Array(Type):
+    """An array of ``nelems`` elements of ``type``; 0 for a flexible one.
+
+    More than one dimension is an array of arrays, the outermost first as in C.
+    """
+
+    __slots__ = ()
+
+    @property
+    def type(self) -> Type:
+        """What an element is."""
+        return self._type_at(3)
+
+    @property
+    def nelems(self) -> int:
+        """How many elements it has."""
+        return self._word(5)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all elements; LayoutError where an element has no size."""
+        size = 1
+        inner: Type = self
+        for _ in range(_CHAIN_LIMIT):
+            if not isinstance(inner, Array):
+                return size * inner.size
+            size *= inner.nelems
+            inner = inner.type.resolve()
+        raise self._malformed(3, f"more than {_CHAIN_LIMIT} dimensions")
+
+
+class Composite(_Sized):
+    """A struct or a union."""
+
+    __slots__ = ("_members",)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The members in the order of declaration, an anonymous struct or union as one."""
+        try:
+            return self._members
+        except AttributeError:
+            self._members: tuple[Member, ...] = tuple(map(self._member, range(self._member_count)))
+            return self._members
+
+    def _member(self, number: int) -> Member:
+        word = 3 + 3 * number
+        name = self._name_at(word)
+        member_type = self._type_at(word + 1)
+        offset = self._word(word + 2)
+        if self._flag:
+            return Member(name, member_type, offset & 0xFFFFFF, offset >> 24)
+        integer = member_type.resolve()
+        if isinstance(integer, Int) and (integer.bits != 8 * integer.size or integer.bit_offset):
+            # Without the flag a bitfield has an integer type of its own that is this narrow.
+            return Member(name, member_type, offset + integer.bit_offset, integer.bits)
+        return Member(name, member_type, offset, 0)
+
+
+class Enum(_Sized):
+    """An enumeration of 32 or (kind ENUM64) 64-bit values; ``size`` may be 1, 2, 4 or 8."""
+
+    __slots__ = ()
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether BTF calls the values signed; BTF from before 2022 never does."""
+        return self._flag
+
+    @property
+    def values(self) -> dict[str, int]:
+        """The enumerators by name, in the order of declaration."""
+        wide = self.kind is Kind.ENUM64
+        sign = 1 << (63 if wide else 31)
+        values = {}
+        for number in range(self._member_count):
+            word = 3 + (3 if wide else 2) * number
+            value = self._word(word + 1)
+            if wide:
+                value |= self._word(word + 2) << 32
+            if self._flag and value & sign:
+                value -= 2 * sign
+            values[self._name_at(word)] = value
+        return values
+
+
+class Fwd(Type):
+    """A struct or union that is declared and not defined."""
+
+    __slots__ = ()
+
+    @property
+    def is_union(self) -> bool:
+        """Whether a union was declared."""
+        return self._flag
+
+    @property
+    def _why_no_size(self) -> str:
+        return "it is declared here and not defined"
+
+
+class Modifier(Type):
+    """A typedef, const, volatile, restrict or type tag; ``name`` is the typedef's or the tag's."""
+
+    __slots__ = ()
+
+    @property
+    def target(self) -> Type:
+        """What it names or qualifies."""
+        return self._type_at(2)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the type below; LayoutError where that has no size."""
+        return self.resolve().size
+
+
+class Func(Type):
+    """A function."""
+
+    __slots__ = ()
+
+    @property
+    def type(self) -> Type:
+        """Its prototype."""
+        return self._type_at(2)
+
+    @property
+    def linkage(self) -> Linkage:
+        """Who sees it."""
+        return self._linkage(self._member_count, 1)
+
+
+class FuncProto(Type):
+    """What a function takes and returns."""
+
+    __slots__ = ()
+
+    @property
+    def return_type(self) -> Type:
+        """What it returns, void included."""
+        return self._type_at(2)
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        """The parameters; ``...`` is a last one of type void without a name."""
+        words = range(3, 3 + 2 * self._member_count, 2)
+        return tuple(Param(self._name_at(word), self._type_at(word + 1)) for word in words)
+
+
+class Var(Type):
+    """A global variable."""
+
+    __slots__ = ()
+
+    @property
+    def _why_no_size(self) -> str:
+        return "it is a variable, only its type has one"
+
+    @property
+    def type(self) -> Type:
+        """What it holds."""
+        return self._type_at(2)
+
+    @property
+    def linkage(self) -> Linkage:
+        """Who sees it."""
+        return self._linkage(self._word(3), 3)
+
+
+class DataSec(_Sized):
+    """A section of an object, such as ``.bss``, and the variables in it."""
+
+    __slots__ = ()
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The variables and extern functions, in BTF's order."""
+        variables = []
+        for word in range(3, 3 + 3 * self._member_count, 3):
+            var = self._type_at(word)
+            if not isinstance(var, Var | Func):
+                raise self._malformed(word, f"a section cannot hold type {var.id}, {var}")
+            offset, size = self._word(word + 1), self._word(word + 2)
+            variables.append(Variable(var.name, var.linkage, var.type, offset, size))
+        return tuple(variables)
+
+
+class DeclTag(Type):
+    """A ``btf_decl_tag`` attribute; ``name`` is its text."""
+
+    __slots__ = ()
+
+    @property
+    def target(self) -> Type:
+        """The struct, union, function, variable or typedef that it marks."""
+        return self._type_at(2)
+
+    @property
+    def component(self) -> int | None:
+        """The number of the member or parameter that it marks, None for the whole ``target``."""
+        number = self._word(3)
+        return None if number == 0xFFFFFFFF else number
+
+
+_CLASSES: dict[Kind, type[Type]] = {
+    Kind.INT: Int,
+    Kind.PTR: Pointer,
+    Kind.ARRAY: Array,
+    Kind.STRUCT: Composite,
+    Kind.UNION: Composite,
+    Kind.ENUM: Enum,
+    Kind.FWD: Fwd,
+    Kind.TYPEDEF: Modifier,
+    Kind.VOLATILE: Modifier,
+    Kind.CONST: Modifier,
+    Kind.RESTRICT: Modifier,
+    Kind.FUNC: Func,
+    Kind.FUNC_PROTO: FuncProto,
+    Kind.VAR: Var,
+    Kind.DATASEC: DataSec,
+    Kind.FLOAT: Float,
+    Kind.DECL_TAG: DeclTag,
+    Kind.TYPE_TAG: Modifier,
+    Kind.ENUM64: Enum,
+}
+
+_QUALIFIERS = (Kind.CONST, Kind.VOLATILE, Kind.RESTRICT)
+
+
+def _spell(spelled: Type, declarator: str, budget: Iterator[int], depth: int = 0) -> str:
+    """``spelled`` in C around ``declarator``; each type on the way takes one from ``budget``.
+
+    ``depth`` is how many prototypes it is a parameter within.
+
+    C writes a type from the inside out: the declarator grows by ``*``, ``[n]`` and ``(...)`` until
+    a type with a name is reached.
+    """
+    qualifiers = ""
+    current = spelled
+    for _ in budget:
+        if isinstance(current, Modifier) and current.kind is not Kind.TYPEDEF:
+            if current.kind in _QUALIFIERS:
+                qualifiers += current.kind.name.lower() + " "
+            current = current.target
+        elif isinstance(current, Pointer):
+            declarator = ("*" + qualifiers + declarator).rstrip()
+            qualifiers = ""
+            current = current.target
+        elif isinstance(current, Array):
+            declarator = f"{_grouped(declarator)}[{current.nelems or ''}]"
+            current = current.type
+        elif isinstance(current, FuncProto):
+            declarator = f"{_grouped(declarator)}({_spell_params(current, budget, depth + 1)})"
+            current = current.return_type
+        elif isinstance(current, Func | Var):
+            declarator = current.name + declarator
+            current = current.type
+        else:
+            space = "" if declarator[:1] in ("", "[") else " "
+            return qualifiers + _spell_name(current) + space + declarator
+    raise spelled._malformed(0, f"it takes more than {_SPELLING_LIMIT} types to spell")
+
+
+def _grouped(declarator: str) -> str:
+    """``declarator`` so that ``[]`` or ``()`` behind it binds to all of it."""
+    return f"({declarator})" if declarator.startswith("*") else declarator
+
+
+def _spell_params(proto: FuncProto, budget: Iterator[int], depth: int) -> str:
+    if depth > _PROTOTYPE_DEPTH_LIMIT:
+        raise proto._malformed(0, f"it is nested in more than {_PROTOTYPE_DEPTH_LIMIT} prototypes")
+    params = proto.params
+    spelled = [_spell(param.type, "", budget, depth) for param in params]
+    if params and params[-1].type.kind is Kind.VOID:
+        spelled[-1] = "..."
+    return ", ".join(spelled) or "void"
+
+
+def _spell_name(named: Type) -> str:
+    if isinstance(named, Fwd):
+        return f"{'union' if named.is_union else 'struct'} {named.name}"
+    if isinstance(named, Composite | Enum):
+        tag = "enum" if isinstance(named, Enum) else named.kind.name.lower()
+        return f"{tag} {named.name or '{...}'}"
+    return named.name

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command line: ``pybpf load | unload | inspect``.
+
+Arguments and printing only; whatever a command does, the library's users can call.
+
+Exit status: 0 done, 1 the kernel or the object refused, 2 wrong usage, 3 lacking privilege,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from pybpf.cli import inspect, load, unload
+from pybpf.cli.output import INTERRUPTED, USAGE, UsageError, report_error, status_of
+from pybpf.errors import Error
+
+EXIT_STATUS = "exit status: 0 done, 1 the kernel or the object refused, 2 wrong usage, 3 lacking privilege, 130 interrupted"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pybpf", description="Load and look at precompiled CO-RE BPF objects.", epilog=EXIT_STATUS
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (load, unload, inspect):
+        module.add_parser(commands)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    options = make_parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has gone; Python must not trip over that again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except UsageError as error:
+        print(f"pybpf: {error}", file=sys.stderr)
+        return USAGE
+    except Error as error:
+        report_error(error)
+        return status_of(error)
+    return status

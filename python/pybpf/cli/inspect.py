@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""``pybpf inspect``: what an object holds, without loading it and without any privilege."""
+
+from __future__ import annotations
+
+import json
+
+import pybpf
+from pybpf import words
+from pybpf.cli.output import DONE, REFUSED, print_table, report_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from pybpf import Object
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "inspect",
+        help="say what objects hold, without loading them",
+        description="Say what objects hold: license, programs, maps, variables. Needs no privilege.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="one JSON object per file and line")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    status = DONE
+    for path in options.files:
+        try:
+            with pybpf.open(path) as obj:
+                if options.json:
+                    print(json.dumps(describe(path, obj)), flush=True)
+                else:
+                    show(path, obj)
+        except pybpf.Error as error:
+            status = REFUSED
+            if options.json:
+                failure = {"type": type(error).__name__, "message": str(error)}
+                print(json.dumps({"object": path, "error": failure}), flush=True)
+            else:
+                report_error(error, path)
+    return status
+
+
+def describe(path: str, obj: Object) -> dict[str, Any]:
+    """An opened object as JSON; ``type`` in libbpf's words, ``*_id`` the kernel's numbers."""
+    return {
+        "object": path,
+        "license": obj.license,
+        "endianness": obj.byte_order,
+        "programs": [
+            {
+                "name": program.name,
+                "section": program.section,
+                "type": words.program_type(program.type),
+                "type_id": int(program.type),
+                "attach_type": words.attach_type(program.expected_attach_type),
+                "attach_type_id": int(program.expected_attach_type),
+                "insns": program.insn_count,
+                "autoload": program.autoload,
+            }
+            for program in obj.programs.values()
+        ],
+        "maps": [
+            {
+                "name": bpf_map.name,
+                "type": words.map_type(bpf_map.type),
+                "type_id": int(bpf_map.type),
+                "key_size": bpf_map.key_size,
+                "value_size": bpf_map.value_size,
+                "max_entries": bpf_map.max_entries,
+                "flags": int(bpf_map.flags),
+                "pinning": int(bpf_map.pin_path is not None),
+            }
+            for bpf_map in obj.maps.values()
+        ],
+        "variables": [
+            {
+                "name": name,
+                "section": section.name,
+                "type": str(section.variable(name).type),
+                "size": section.variable(name).size,
+            }
+            for section in obj.sections.values()
+            for name in section
+        ],
+    }
+
+
+def show(path: str, obj: Object) -> None:
+    found = describe(path, obj)
+    print(f"{path}: {found['endianness']}-endian, license {found['license'] or 'none'}")
+    if found["programs"]:
+        columns = ("program", "section", "type", "insns", "autoload")
+        keys = ("name", "section", "type", "insns", "autoload")
+        print_table(columns, [[program[key] for key in keys] for program in found["programs"]])
+    if found["maps"]:
+        columns = ("map", "type", "key", "value", "entries", "flags", "pinned by name")
+        keys = ("name", "type", "key_size", "value_size", "max_entries", "flags", "pinning")
+        print_table(columns, [[bpf_map[key] for key in keys] for bpf_map in found["maps"]])
+    if found["variables"]:
+        columns = ("variable", "section", "type", "size")
+        print_table(columns, [list(variable.values()) for variable in found["variables"]])

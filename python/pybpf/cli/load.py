@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""``pybpf load``: open, load, attach, tell what is there, and print events until stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+
+import pybpf
+from pybpf import pin_folder, words
+from pybpf.cli.output import (
+    DONE,
+    INTERRUPTED,
+    UsageError,
+    error_json,
+    plain,
+    print_table,
+    record_text,
+    report_error,
+    status_of,
+)
+from pybpf.events import Source
+from pybpf.variable_text import parse_value
+from pybpf.verifier import summary_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from pybpf import Object, ObjectMap, ObjectProgram
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "load",
+        help="load objects, attach their programs and print their events",
+        description="Load objects, attach what their section names say, and print what comes from their "
+        "ring buffers until Ctrl-C; then detach all. Needs root, or CAP_BPF with CAP_PERFMON or CAP_NET_ADMIN.",
+    )
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="a .bpf.o")
+    add("--duration", type=float, metavar="S", help="stop after S seconds")
+    add("--no-attach", action="store_true", help="load only")
+    add("--check", action="store_true", help="load, report and unload; attach nothing, pin nothing")
+    add("--only", action="append", metavar="PROG", help="load this program alone (may be repeated)")
+    add("--pin", metavar="DIR", help="pin maps, programs and links below DIR (on a bpffs), and leave them running")
+    add("--var", action="append", default=[], metavar="NAME=VALUE", help="set a global variable before loading")
+    add("--map", action="append", default=[], metavar="NAME.max_entries=N", help="set how many entries a map holds")
+    add("--btf", metavar="FILE", help="relocate against this BTF instead of the running kernel's")
+    add("--log-level", type=int, default=0, metavar="N", help="verifier's log: 1 failing path, 2 everything, +4 statistics")
+    add("--verbose", action="store_true", help="show the whole log of libbpf and the verifier")
+    add("--json", action="store_true", help="a JSON object per loaded file, then one per event, each on a line")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.check:
+        return check(options)
+    with contextlib.ExitStack() as stack:
+        objects = [stack.enter_context(bring_up(path, options)) for path in options.files]
+        if options.pin:
+            pin(objects, options)
+        for path, obj in zip(options.files, objects, strict=True):
+            report(path, obj, options)
+        if options.pin:
+            if not options.json:
+                print(f"pinned at {options.pin}; `pybpf unload {options.pin}` takes it down")
+            return DONE
+        status = stream(objects, options)
+        links = sum(len(obj.links) for obj in objects)
+    if not options.json:
+        print(f"{links} programs detached, {len(objects)} objects unloaded")
+    return status
+
+
+# ---- bringing up -----------------------------------------------------------------------------------
+
+
+def bring_up(path: str, options: argparse.Namespace) -> Object:
+    """Open, configure, load and attach as the options say; prints the error of one that fails."""
+    try:
+        obj = pybpf.open(path, btf=options.btf, log_level=options.log_level)
+        try:
+            configure(obj, path, options)
+            obj.load()
+            if not options.no_attach and not options.check:
+                obj.attach()
+        except BaseException:
+            obj.close()
+            raise
+    except pybpf.Error as error:
+        if options.check:
+            raise
+        if options.json:
+            print(json.dumps({"object": path, "loaded": False, "error": error_json(error)}), flush=True)
+        else:
+            report_error(error, path, options.verbose)
+        raise SystemExit(status_of(error)) from None
+    if options.verbose and not options.json:
+        print(obj.log, end="", file=sys.stderr)
+    return obj
+
+
+def configure(obj: Object, path: str, options: argparse.Namespace) -> None:
+    """Apply --only, --var and --map; what the object does not have is wrong usage."""
+    try:
+        if options.only:
+            for name in options.only:
+                _ = obj.programs[name]
+            for program in obj.programs.values():
+                program.autoload = program.name in options.only
+        for setting in options.var:
+            name, value = split_setting(setting, "--var NAME=VALUE")
+            section = obj.variables.section_of(name)
+            section[name] = parse_value(section.variable(name).type, value)
+        for setting in options.map:
+            name, value = split_setting(setting, "--map NAME.max_entries=N")
+            map_name, _, field = name.rpartition(".")
+            if field != "max_entries":
+                raise UsageError(f"--map {setting}: only max_entries can be set: --map NAME.max_entries=N")
+            obj.maps[map_name].max_entries = entries(setting, value)
+    except (pybpf.NotFoundError, pybpf.LayoutError, OverflowError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def split_setting(setting: str, form: str) -> tuple[str, str]:
+    name, equals, value = setting.partition("=")
+    if not equals:
+        raise UsageError(f"{setting!r} is not of the form {form}")
+    return name, value
+
+
+def entries(setting: str, value: str) -> int:
+    try:
+        number = int(value, 0)
+    except ValueError:
+        raise UsageError(f"--map {setting}: {value!r} is no number") from None
+    if not 0 < number < 1 << 32:
+        raise UsageError(f"--map {setting}: {number} is not between 1 and {(1 << 32) - 1}")
+    return number
+
+
+def pin(objects: list[Object], options: argparse.Namespace) -> None:
+    """Pin all objects, each in a folder of its name where there are several; all or nothing."""
+    if len(objects) == 1:
+        pin_folder.store(objects[0], options.pin)
+        return
+    names = {obj.name for obj in objects}
+    if len(names) < len(objects):
+        raise UsageError("--pin: two objects have the same name; pin them one by one")
+    done: list[str] = []
+    try:
+        for obj in objects:
+            folder = f"{options.pin.rstrip('/')}_{obj.name}"
+            pin_folder.store(obj, folder)
+            done.append(folder)
+    except BaseException:
+        for folder in done:
+            pin_folder.remove(folder)
+        raise
+
+
+# ---- telling ---------------------------------------------------------------------------------------
+
+
+def report(path: str, obj: Object, options: argparse.Namespace) -> None:
+    if options.json:
+        print(json.dumps(describe(path, obj)), flush=True)
+        return
+    print(f"{path}: loaded")
+    attached = {link.source: link.what.partition(" to ")[2] or "registered" for link in obj.links}
+    print_table(
+        ("program", "type", "section", "attached to", "id", "verifier"),
+        [
+            (p.name, words.program_type(p.type), p.section, attached.get(p, "-"), p.id, p.verifier_stats or "-")
+            for p in obj.programs.values()
+            if p.loaded
+        ],
+    )
+    maps = [m for m in obj.maps.values() if m.autocreate]
+    if maps:
+        print_table(
+            ("map", "type", "key", "value", "entries", "id", "pinned"),
+            [
+                (m.name, words.map_type(m.type), m.key_size, m.value_size, m.max_entries, m.id, pinned_at(m, options))
+                for m in maps
+            ],
+        )
+    sys.stdout.flush()
+
+
+def pinned_at(bpf_map: ObjectMap, options: argparse.Namespace) -> str:
+    if options.pin:
+        return os.path.join(options.pin, "maps", bpf_map.name.replace(".", "_"))
+    return bpf_map.pin_path or "-"
+
+
+def describe(path: str, obj: Object) -> dict[str, Any]:
+    """A loaded object as JSON."""
+    links: dict[Any, list[str]] = {}
+    for link in obj.links:
+        links.setdefault(link.source, []).append(link.what)
+    return {
+        "object": path,
+        "loaded": True,
+        "programs": [
+            {
+                **describe_program(program),
+                "id": program.id if program.loaded else None,
+                "attached": links.get(program, []),
+            }
+            for program in obj.programs.values()
+        ],
+        "maps": [
+            {
+                "name": m.name,
+                "type": words.map_type(m.type),
+                "type_id": int(m.type),
+                "key_size": m.key_size,
+                "value_size": m.value_size,
+                "max_entries": m.max_entries,
+                "id": m.id,
+                "pinned": m.pin_path,
+            }
+            for m in obj.maps.values()
+            if m.autocreate
+        ],
+    }
+
+
+def describe_program(program: ObjectProgram) -> dict[str, Any]:
+    return {
+        "name": program.name,
+        "type": words.program_type(program.type),
+        "section": program.section,
+        "loaded": program.loaded,
+        "insns": program.insn_count,
+        "jited_size": program.info().jited_size if program.loaded else 0,
+        "log_summary": summary_line(program.verifier_summary),
+    }
+
+
+# ---- --check ---------------------------------------------------------------------------------------
+
+
+def check(options: argparse.Namespace) -> int:
+    """Load each file, report and unload it, going on after a failure; the worst status."""
+    status = DONE
+    for path in options.files:
+        try:
+            with check_one(path, options) as obj:
+                if options.json:
+                    print(json.dumps(describe(path, obj)), flush=True)
+                else:
+                    report(path, obj, options)
+                    print(f"{path}: loads on this kernel", flush=True)
+                if options.verbose:
+                    print(obj.log, end="", file=sys.stderr)
+        except pybpf.Error as error:
+            status = max(status, status_of(error))
+            if options.json:
+                print(json.dumps({"object": path, "loaded": False, "error": error_json(error)}), flush=True)
+            else:
+                report_error(error, path, options.verbose)
+    return status
+
+
+def check_one(path: str, options: argparse.Namespace) -> Object:
+    """bring_up() without a trace: maps that would be newly pinned are not."""
+    obj = pybpf.open(path, btf=options.btf, log_level=options.log_level)
+    try:
+        configure(obj, path, options)
+        for bpf_map in obj.maps.values():
+            if bpf_map.pin_path and not os.path.exists(bpf_map.pin_path):
+                bpf_map.pin_path = None
+        obj.load()
+    except BaseException:
+        obj.close()
+        raise
+    return obj
+
+
+# ---- events ----------------------------------------------------------------------------------------
+
+
+def stream(objects: list[Object], options: argparse.Namespace) -> int:
+    """Print events until the duration is over (0) or Ctrl-C (130)."""
+    end = None if options.duration is None else time.monotonic() + options.duration
+    sources = [
+        Source(ring, ring.declared_value_type)
+        for obj in objects
+        for ring in obj.maps.values()
+        if ring.type == pybpf.MapType.RINGBUF and ring.autocreate
+    ]
+    try:
+        if not sources:
+            wait(end)
+            return DONE
+        with pybpf.RingReader(sources, tagged=True) as reader:
+            types = {source.name: source.type for source in sources}
+            while end is None or time.monotonic() < end:
+                for name, record in reader.read_batch(None if end is None else max(0, end - time.monotonic())):
+                    if options.json:
+                        print(json.dumps({"map": name, "event": plain(record)}), flush=True)
+                    else:
+                        print(f"{name}: {record_text(record, types[name])}", flush=True)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return DONE
+
+
+def wait(end: float | None) -> None:
+    while end is None or time.monotonic() < end:
+        time.sleep(3600 if end is None else max(0, end - time.monotonic()))

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Everything that pybpf raises on purpose.
+
+    Error
+    ├─ ObjectFormatError (ValueError)        the file is not an object that can be opened
+    ├─ NotFoundError (KeyError)              no program, map, variable or type of that name
+    ├─ LayoutError (TypeError)               bytes or a value that do not fit the type
+    ├─ StateError (RuntimeError)             right call, wrong moment
+    │   ├─ ClosedError                       you closed it
+    │   └─ BusyError                         somebody uses it right now
+    └─ KernelError (OSError)                 the kernel, or libbpf on its behalf, refused
+        ├─ ObjectNotFoundError (FileNotFoundError)
+        ├─ LoadError                         stage: btf, map, relocation, program
+        │   ├─ VerifierError                 stage: verifier
+        │   └─ RelocationError               stage: relocation
+        ├─ AttachError
+        ├─ PinError
+        ├─ MapFullError
+        ├─ PrivilegeError (PermissionError)
+        └─ NotSupportedError
+
+``str(error)`` fits a screen and says what was attempted, on what, what the kernel said and what to
+try; everything raw stays on the exception.  All of them pickle.  A missing map key is a plain
+``KeyError``, a value out of range a plain ``OverflowError``.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_DETAIL_LINES = 14
+_LINE_WIDTH = 160
+
+
+class Error(Exception):
+    """The base of every error that pybpf raises on purpose."""
+
+    _fields: tuple[str, ...] = ("message",)
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        fields = {name: getattr(self, name) for name in self._fields}
+        return _rebuild, (type(self), fields), self.__dict__
+
+
+def _rebuild(cls: type[Error], fields: dict[str, object]) -> Error:
+    return cls(**fields)  # type: ignore[arg-type]  # the subclass's own fields
+
+
+class ObjectFormatError(Error, ValueError):
+    """The bytes are not a BPF object that libbpf can open.
+
+    ``path`` is the file (None for bytes), ``section`` and ``offset`` the place, where known.
+    """
+
+    _fields = ("message", "path", "section", "offset")
+
+    def __init__(
+        self,
+        message: str,
+        path: str | None = None,
+        section: str | None = None,
+        offset: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        self.section = section
+        self.offset = offset
+
+    def __str__(self) -> str:
+        where = self.path or "<bytes>"
+        if self.section is not None:
+            where += f", section {self.section}"
+        if self.offset is not None:
+            where += f", offset {self.offset:#x}"
+        return f"{where}: {self.message}"
+
+
+class NotFoundError(Error, KeyError):
+    """There is no ``kind`` (program, map, variable, type) called ``name``; ``available`` lists them."""
+
+    _fields = ("kind", "name", "available")
+
+    def __init__(self, kind: str, name: str, available: Iterable[str] = ()) -> None:
+        self.kind = kind
+        self.name = name
+        self.available = tuple(available)
+        super().__init__(f"no {kind} named {name!r}")
+
+    def __str__(self) -> str:
+        if not self.available:
+            return f"{self.message}; there are none"
+        import difflib
+
+        close = difflib.get_close_matches(self.name, self.available, n=3)
+        if close:
+            return f"{self.message}; did you mean {' or '.join(map(repr, close))}?"
+        shown = ", ".join(self.available[:12])
+        more = len(self.available) - 12
+        return f"{self.message}; there are: {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+class LayoutError(Error, TypeError):
+    """Bytes or a Python value that do not fit the type that BTF or the map gives."""
+
+
+class StateError(Error, RuntimeError):
+    """A call that is right, but not now; the message says which state it needs and what leads there."""
+
+
+class ClosedError(StateError):
+    """The thing was closed before."""
+
+
+class BusyError(StateError):
+    """The thing is in use by another call right now."""
+
+
+class KernelError(Error, OSError):
+    """The kernel, or libbpf on its behalf, refused.
+
+    ``errno`` is the positive error number, ``operation`` what was attempted ("load"), ``target`` on
+    what ("program 'on_exec'"), ``detail`` the decisive lines, ``log`` everything libbpf and the
+    verifier said during the call, ``hint`` what to try.
+    """
+
+    _fields = ("operation", "target", "errno", "detail", "log", "hint")
+
+    def __init__(
+        self,
+        operation: str,
+        target: str,
+        errno: int,
+        detail: str = "",
+        log: str = "",
+        hint: str = "",
+    ) -> None:
+        OSError.__init__(self, errno, os.strerror(errno))
+        self.message = f"{operation} {target}".strip()
+        self.operation = operation
+        self.target = target
+        self.detail = detail
+        self.log = log
+        self.hint = hint
+
+    @property
+    def errno_name(self) -> str:
+        """The kernel's name of ``errno``, such as ``"EPERM"``."""
+        return _errno.errorcode.get(self.errno or 0, str(self.errno))
+
+    def __str__(self) -> str:
+        lines = [f"{self.message}: {self.errno_name} ({self.strerror})"]
+        lines += [f"  {line}" for line in _excerpt(self.detail)]
+        if self.hint:
+            lines += [f"hint: {self.hint}"]
+        return "\n".join(lines)
+
+
+def _excerpt(text: str) -> list[str]:
+    """The last lines of ``text`` that fit a screen: logs put what matters at their end."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    if len(lines) > _DETAIL_LINES:
+        left_out = len(lines) - _DETAIL_LINES + 1
+        lines = [f"[{left_out} lines above]", *lines[left_out:]]
+    return [line if len(line) <= _LINE_WIDTH else line[: _LINE_WIDTH - 1] + "…" for line in lines]
+
+
+class ObjectNotFoundError(KernelError, FileNotFoundError):
+    """There is no file at the path that should hold an object."""
+
+
+class LoadError(KernelError):
+    """Loading an object failed at ``stage``: "btf", "map", "relocation", "verifier" or "program".
+
+    ``program`` is the program it failed on, None where no single one is to blame.
+    """
+
+    _fields = ("operation", "target", "errno", "detail", "log", "hint", "stage", "program")
+
+    def __init__(
+        self,
+        operation: str,
+        target: str,
+        errno: int,
+        detail: str = "",
+        log: str = "",
+        hint: str = "",
+        stage: str = "program",
+        program: str | None = None,
+    ) -> None:
+        super().__init__(operation, target, errno, detail, log, hint)
+        self.stage = stage
+        self.program = program
+
+
+class VerifierError(LoadError):
+    """The verifier refused ``program``; ``verifier_log`` is its whole log."""
+
+    _fields = (*LoadError._fields, "verifier_log")
+
+    def __init__(
+        self,
+        operation: str,
+        target: str,
+        errno: int,
+        detail: str = "",
+        log: str = "",
+        hint: str = "",
+        stage: str = "verifier",
+        program: str | None = None,
+        verifier_log: str = "",
+    ) -> None:
+        super().__init__(operation, target, errno, detail, log, hint, stage, program)
+        self.verifier_log = verifier_log
+
+
+class RelocationError(LoadError):
+    """This kernel's types lack what ``program`` reads.
+
+    ``type_name`` and ``field`` name what the kernel's BTF does not have ("struct task_struct",
+    "no_such_field"), ``source`` is the line of C that wanted it, where the verifier log tells it.
+    """
+
+    _fields = (*LoadError._fields, "type_name", "field", "source")
+
+    def __init__(
+        self,
+        operation: str,
+        target: str,
+        errno: int,
+        detail: str = "",
+        log: str = "",
+        hint: str = "",
+        stage: str = "relocation",
+        program: str | None = None,
+        type_name: str | None = None,
+        field: str | None = None,
+        source: str | None = None,
+    ) -> None:
+        super().__init__(operation, target, errno, detail, log, hint, stage, program)
+        self.type_name = type_name
+        self.field = field
+        self.source = source
+
+
+class AttachError(KernelError):
+    """A program could not be attached to its hook."""
+
+
+class PinError(KernelError):
+    """A map, program or link could not be pinned, unpinned, opened from its pin or reused."""
+
+
+class MapFullError(KernelError):
+    """The map holds ``max_entries`` entries already."""
+
+
+class PrivilegeError(KernelError, PermissionError):
+    """This process may not do that; ``hint`` names the capability or setting that is missing."""
+
+
+class NotSupportedError(KernelError):
+    """This kernel, or the libbpf that pybpf was built with, does not have it."""

@@ -1,0 +1,616 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Maps: what the kernel holds, as a mutable mapping; and, before load, what an object asks for.
+
+Keys and values of 1, 2, 4 or 8 bytes are ints unless BTF says otherwise; structs come as the ctypes
+class of their BTF type, everything else as bytes.  Bytes of the right length are accepted for any.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+import sys
+from collections.abc import MutableMapping
+
+from pybpf import _native, btf, pins
+from pybpf._handles import OwnedFd
+from pybpf._native import ffi, lib
+from pybpf.constants import MapFlags, MapType, UpdateFlags
+from pybpf.errors import (
+    KernelError,
+    LayoutError,
+    MapFullError,
+    NotSupportedError,
+    PinError,
+    StateError,
+)
+from pybpf.kernel import explained
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from pybpf.btf import Type
+    from pybpf.info import MapInfo
+    from pybpf.object import Object
+
+_INT_SIZES = (1, 2, 4, 8)
+_ENOTSUPP = 524  # the kernel's own, which errno.h does not have
+_PER_CPU = frozenset(
+    {
+        MapType.PERCPU_HASH,
+        MapType.PERCPU_ARRAY,
+        MapType.LRU_PERCPU_HASH,
+        MapType.PERCPU_CGROUP_STORAGE,
+    }
+)
+_ARRAYS = frozenset(
+    {
+        MapType.ARRAY,
+        MapType.PERCPU_ARRAY,
+        MapType.PROG_ARRAY,
+        MapType.PERF_EVENT_ARRAY,
+        MapType.CGROUP_ARRAY,
+        MapType.ARRAY_OF_MAPS,
+        MapType.DEVMAP,
+        MapType.CPUMAP,
+        MapType.XSKMAP,
+        MapType.SOCKMAP,
+        MapType.REUSEPORT_SOCKARRAY,
+    }
+)
+
+
+# ---- keys and values -------------------------------------------------------------------------------
+
+
+class Codec:
+    """One key or value of ``size`` bytes between bytes and Python, by its BTF type where known."""
+
+    __slots__ = ("_signed", "_type", "size", "what")
+
+    def __init__(self, what: str, size: int, btf_type: Type | None = None) -> None:
+        self.what = what
+        self.size = size
+        resolved = None if btf_type is None else btf_type.resolve()
+        is_int = isinstance(resolved, btf.Int) and size in _INT_SIZES
+        self._signed = is_int and resolved.is_signed
+        self._type = None if is_int or not _has_size(resolved, size) else btf_type
+
+    def encode(self, value: Any) -> bytes:
+        """``value`` as exactly ``size`` bytes; LayoutError or OverflowError where it does not fit."""
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            data = bytes(value)
+            if len(data) != self.size:
+                raise LayoutError(f"{self.what} takes {self.size} bytes, not {len(data)}")
+            return data
+        if self._type is not None:
+            from pybpf import layout
+
+            return layout.encode(self._type, value)
+        if hasattr(value, "fileno"):  # arrays of maps, programs, sockets hold descriptors
+            value = value.fileno()
+        if not isinstance(value, int):
+            raise LayoutError(f"{self.what} takes an int or {self.size} bytes, not {value!r}")
+        try:
+            return value.to_bytes(self.size, sys.byteorder, signed=value < 0)
+        except OverflowError:
+            raise OverflowError(f"{value} does not fit the {self.size} bytes of {self.what}") from None
+
+    def decode(self, data: bytes) -> Any:
+        if self._type is not None:
+            from pybpf import layout
+
+            return layout.decode(self._type, data)
+        if self.size not in _INT_SIZES:
+            return data
+        return int.from_bytes(data, sys.byteorder, signed=self._signed)
+
+
+def _has_size(resolved: Type | None, size: int) -> bool:
+    """Whether values of that type are as long as the map says; void and functions have no size."""
+    try:
+        return resolved is not None and resolved.size == size
+    except LayoutError:
+        return False
+
+
+class PerCpuCodec:
+    """A value that exists once per possible CPU: a list, each slot rounded up to 8 bytes."""
+
+    __slots__ = ("_count", "_one", "_stride", "size", "what")
+
+    def __init__(self, one: Codec, cpus: int) -> None:
+        self._one = one
+        self._count = cpus
+        self._stride = (one.size + 7) // 8 * 8
+        self.size = self._stride * cpus
+        self.what = one.what
+
+    def encode(self, values: Any) -> bytes:
+        if isinstance(values, (int, bytes, str)) or len(values) != self._count:
+            raise LayoutError(f"{self.what} takes a list of {self._count} values, one per possible CPU")
+        return b"".join(self._one.encode(value).ljust(self._stride, b"\0") for value in values)
+
+    def decode(self, data: bytes) -> list[Any]:
+        starts = range(0, self.size, self._stride)
+        return [self._one.decode(data[start : start + self._one.size]) for start in starts]
+
+
+def possible_cpus() -> int:
+    """How many CPUs this machine may ever have: how many values a per-CPU element holds."""
+    return _native.check(lib.libbpf_num_possible_cpus(), "count", "possible CPUs")
+
+
+# ---- maps --------------------------------------------------------------------------------------------
+
+
+class Map(MutableMapping["Any", "Any"]):
+    """A map that the kernel holds, as a mutable mapping.
+
+    Made by Map.create(), .open_pinned(), .from_id() and .from_fd(), which own their descriptor:
+    close it, or use ``with``.  The maps of an object are ObjectMaps.
+
+    Iterating reads key by key.  Keys that are added meanwhile may or may not be seen; where the key
+    just read is deleted meanwhile, the kernel starts a hash over, and keys may be seen twice.
+    """
+
+    def __init__(self, fd: OwnedFd) -> None:
+        self._fd = fd
+        raw = _native.info(fd.fileno(), "struct bpf_map_info")
+        self._name = _native.text(raw.name)
+        self._type = MapType(raw.type)
+        self._key_size = int(raw.key_size)
+        self._value_size = int(raw.value_size)
+        self._max_entries = int(raw.max_entries)
+        self._flags = MapFlags(raw.map_flags)
+        self._bound: tuple[Codec, Codec | PerCpuCodec] | None = None
+
+    # -- making one --
+
+    @classmethod
+    def create(
+        cls,
+        type: MapType,
+        *,
+        key_size: int,
+        value_size: int,
+        max_entries: int,
+        name: str = "",
+        flags: int = 0,
+        inner_map: Map | None = None,
+        numa_node: int | None = None,
+        ifindex: int = 0,
+        map_extra: int = 0,
+    ) -> Map:
+        """Create a map that no object declares; sizes in bytes, ``name`` at most 15 characters.
+
+        The caller owns it: it ends with close() unless it is pinned or a program uses it.  Needs
+        CAP_BPF for most types.  KernelError, PrivilegeError where the kernel refuses.
+        """
+        if numa_node is not None:
+            flags |= MapFlags.NUMA_NODE
+        c_name = ffi.new("char[]", name.encode())
+        options = ffi.new("struct pybpf_map_options *")
+        options.name = c_name
+        options.type, options.flags = type, flags
+        options.key_size, options.value_size = key_size, value_size
+        options.max_entries, options.numa_node = max_entries, numa_node or 0
+        options.ifindex, options.extra = ifindex, map_extra
+        options.inner_map_fd = inner_map.fileno() if inner_map is not None else -1
+        target = f"map {name!r} of type {MapType(type).name}"
+        fd = _native.check(lib.pybpf_map_create(options), "create", target, explained(KernelError))
+        return cls(OwnedFd(fd, target))
+
+    @classmethod
+    def open_pinned(cls, path: str | os.PathLike[str]) -> Map:
+        """The map pinned at ``path``; PinError where there is none.  The caller owns the handle."""
+        return cls(OwnedFd(pins.open_pinned(path, "map"), f"map pinned at {os.fspath(path)}"))
+
+    @classmethod
+    def from_id(cls, id: int) -> Map:
+        """The map with that kernel id; needs CAP_SYS_ADMIN.  The caller owns the handle."""
+        fd = lib.bpf_map_get_fd_by_id(id)
+        fd = _native.check(fd, "open map", f"of id {id}", explained(KernelError))
+        return cls(OwnedFd(fd, f"map of id {id}"))
+
+    @classmethod
+    def from_fd(cls, fd: int) -> Map:
+        """The map behind a descriptor that the caller keeps: pybpf duplicates it."""
+        kind = pins.fd_kind(fd)
+        if kind != "map":
+            raise LayoutError(f"fd {fd} is no map but: {kind}")
+        return cls(OwnedFd(os.dup(fd), f"map of fd {fd}"))
+
+    # -- what it is --
+
+    @property
+    def name(self) -> str:
+        """The map's name; the kernel keeps 15 characters of it."""
+        return self._name
+
+    @property
+    def type(self) -> MapType:
+        """The kind of map."""
+        return self._type
+
+    @property
+    def key_size(self) -> int:
+        """Bytes of a key."""
+        return self._key_size
+
+    @property
+    def value_size(self) -> int:
+        """Bytes of a value (of one CPU's value in a per-CPU map)."""
+        return self._value_size
+
+    @property
+    def max_entries(self) -> int:
+        """How many entries it can hold; bytes for a ring buffer."""
+        return self._max_entries
+
+    @property
+    def flags(self) -> MapFlags:
+        """The flags of its creation."""
+        return self._flags
+
+    @property
+    def id(self) -> int:
+        """The kernel's number of this map."""
+        return int(_native.info(self.fileno(), "struct bpf_map_info").id)
+
+    def info(self) -> MapInfo:
+        """What the kernel tells of this map right now."""
+        from pybpf import info
+
+        return info.map_info(self.fileno())
+
+    def fileno(self) -> int:
+        """The map's descriptor, which stays this object's own; ClosedError after close()."""
+        return self._fd.fileno()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
+
+    # a Mapping would compare all entries, and so could not be hashed
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    # -- elements --
+
+    def _codecs(self) -> tuple[Codec, Codec | PerCpuCodec]:
+        if self._bound is None:
+            self._bound = self._make_codecs(None, None)
+        return self._bound
+
+    def _make_codecs(
+        self, key_type: Type | None, value_type: Type | None
+    ) -> tuple[Codec, Codec | PerCpuCodec]:
+        value = Codec(f"a value of map {self.name!r}", self.value_size, value_type)
+        per_cpu = self.type in _PER_CPU
+        return (
+            Codec(f"a key of map {self.name!r}", self.key_size, key_type),
+            PerCpuCodec(value, possible_cpus()) if per_cpu else value,
+        )
+
+    def lookup(self, key: Any, flags: int = UpdateFlags.ANY) -> bytes | None:
+        """The raw bytes of the value under ``key``, None where there is none.
+
+        UpdateFlags.LOCK reads under the value's bpf_spin_lock.  A per-CPU map gives all CPUs'
+        values, each rounded up to 8 bytes.
+        """
+        keys, values = self._codecs()
+        value = ffi.new("char[]", max(values.size, 1))
+        raw = self._key_bytes(keys, key)
+        code = lib.bpf_map_lookup_elem_flags(self.fileno(), raw, value, flags)
+        if code == -_errno.ENOENT:
+            return None
+        if code < 0:
+            raise self._refused("look up", code)
+        return bytes(ffi.buffer(value, values.size))
+
+    def put(self, key: Any, value: Any, flags: int = UpdateFlags.ANY) -> None:
+        """Store ``value`` under ``key``.
+
+        UpdateFlags.NOEXIST only creates (KernelError with EEXIST otherwise), EXIST only replaces
+        (KeyError otherwise), LOCK writes under the value's bpf_spin_lock.  MapFullError where there
+        is no room, LayoutError and OverflowError where key or value do not fit.
+        """
+        keys, values = self._codecs()
+        raw_key, raw_value = self._key_bytes(keys, key), values.encode(value)
+        code = lib.bpf_map_update_elem(self.fileno(), raw_key, raw_value, flags)
+        if code == -_errno.ENOENT:
+            raise KeyError(key)
+        if code < 0:
+            raise self._refused("update", code)
+
+    def __getitem__(self, key: Any) -> Any:
+        raw = self.lookup(key)
+        if raw is None:
+            raise KeyError(key)
+        return self._codecs()[1].decode(raw)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.put(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        raw_key = self._key_bytes(self._codecs()[0], key)
+        code = lib.bpf_map_delete_elem_flags(self.fileno(), raw_key, 0)
+        if code == -_errno.ENOENT:
+            raise KeyError(key)
+        if code < 0:
+            raise self._refused("delete from", code)
+
+    def __contains__(self, key: object) -> bool:
+        return self.lookup(key) is not None
+
+    def __iter__(self) -> Iterator[Any]:
+        keys = self._codecs()[0]
+        for raw in self._raw_keys():
+            yield keys.decode(raw)
+
+    def _raw_keys(self) -> Iterator[bytes]:
+        size = self.key_size
+        previous, following = ffi.NULL, ffi.new("char[]", max(size, 1))
+        while True:
+            code = lib.bpf_map_get_next_key(self.fileno(), previous, following)
+            if code == -_errno.ENOENT:
+                return
+            if code < 0:
+                raise self._refused("iterate", code)
+            previous = bytes(ffi.buffer(following, size))
+            yield previous
+
+    def __len__(self) -> int:
+        """How many entries: counted key by key in a hash, ``max_entries`` of an array."""
+        return self.max_entries if self.type in _ARRAYS else sum(1 for _ in self._raw_keys())
+
+    def _key_bytes(self, keys: Codec, key: Any) -> Any:
+        """The key for the kernel: NULL where the map has none (queues, stacks, bloom filters)."""
+        if keys.size == 0:
+            if key is not None:
+                raise LayoutError(f"map {self.name!r} has no keys: use None")
+            return ffi.NULL
+        return keys.encode(key)
+
+    def _refused(self, operation: str, code: int) -> KernelError:
+        errno, target = -code, f"map {self.name!r}"
+        if errno in (_errno.E2BIG, _errno.ENOSPC):
+            hint = f"it holds max_entries={self.max_entries} entries already"
+            return MapFullError(operation, target, errno, hint=hint)
+        if errno in (_ENOTSUPP, _errno.EOPNOTSUPP):
+            hint = f"maps of type {self.type.name} have no such operation"
+            return NotSupportedError(operation, target, _errno.EOPNOTSUPP, hint=hint)
+        hints = {
+            _errno.EEXIST: "the key is there already, and NOEXIST was asked for",
+            _errno.EINVAL: f"a map of type {self.type.name} does not take this key, value or flag",
+            _errno.EPERM: "the map is frozen, or read-only for this process",
+        }
+        error = explained(KernelError, lambda number: hints.get(number, ""))
+        return error(operation, target, errno, "", "")
+
+    def freeze(self) -> None:
+        """Forbid every further change from user space, for good; Linux 5.2."""
+        target = f"map {self.name!r}"
+        _native.check(lib.bpf_map_freeze(self.fileno()), "freeze", target, explained(KernelError))
+
+    # -- life --
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Give the map a name on a bpffs, where it lives on without this process; PinError."""
+        pins.pin(self.fileno(), path, f"map {self.name!r}")
+
+    def unpin(self, path: str | os.PathLike[str]) -> None:
+        """Remove the pin at ``path``; PinError where there is none."""
+        pins.unpin(path, f"map {self.name!r}")
+
+    def close(self) -> None:
+        """Give the descriptor back; the map ends unless a pin or a program holds it."""
+        self._fd.close()
+
+    def __enter__(self) -> Map:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class ObjectMap(Map):
+    """A map that an object declares: configurable until load(), then a Map.
+
+    Its descriptor belongs to the object and ends with it.  Setting a property after load() is a
+    StateError; what libbpf or the kernel refuses is a KernelError.
+    """
+
+    def __init__(self, owner: Object, pointer: Any) -> None:
+        self._owner = owner
+        self._pointer = pointer
+        self._name = _native.text(lib.bpf_map__name(pointer))
+        self._bound = None
+        self._inner: Map | None = None
+        # as declared: libbpf forgets a type when the size is set
+        self._key_type_id = int(lib.bpf_map__btf_key_type_id(pointer))
+        self._value_type_id = int(lib.bpf_map__btf_value_type_id(pointer))
+
+    def _get(self, getter: Callable[[Any], Any]) -> Any:
+        with self._owner._handle.borrow():
+            return getter(self._pointer)
+
+    def _set(self, what: str, setter: Callable[..., int], *values: Any) -> None:
+        self._owner._require_open(f"set {what} of map {self._name!r}")
+        with self._owner._handle.borrow():
+            code = setter(self._pointer, *values)
+        _native.check(code, f"set {what} of", f"map {self._name!r}")
+
+    @property
+    def type(self) -> MapType:
+        """The kind of map."""
+        return MapType(self._get(lib.bpf_map__type))
+
+    @type.setter
+    def type(self, value: MapType) -> None:
+        self._set("type", lib.bpf_map__set_type, value)
+
+    @property
+    def key_size(self) -> int:
+        """Bytes of a key."""
+        return int(self._get(lib.bpf_map__key_size))
+
+    @key_size.setter
+    def key_size(self, value: int) -> None:
+        self._set("key_size", lib.bpf_map__set_key_size, value)
+
+    @property
+    def value_size(self) -> int:
+        """Bytes of a value (of one CPU's value in a per-CPU map)."""
+        return int(self._get(lib.bpf_map__value_size))
+
+    @value_size.setter
+    def value_size(self, value: int) -> None:
+        self._set("value_size", lib.bpf_map__set_value_size, value)
+
+    @property
+    def max_entries(self) -> int:
+        """How many entries it can hold; bytes for a ring buffer, rounded up by libbpf at load."""
+        return int(self._get(lib.bpf_map__max_entries))
+
+    @max_entries.setter
+    def max_entries(self, value: int) -> None:
+        self._set("max_entries", lib.bpf_map__set_max_entries, value)
+
+    @property
+    def flags(self) -> MapFlags:
+        """``map_flags``: BPF_F_* of the map's creation."""
+        return MapFlags(self._get(lib.bpf_map__map_flags))
+
+    @flags.setter
+    def flags(self, value: int) -> None:
+        self._set("flags", lib.bpf_map__set_map_flags, value)
+
+    @property
+    def numa_node(self) -> int:
+        """The NUMA node that holds the map's memory, where the flag NUMA_NODE is set."""
+        return int(self._get(lib.bpf_map__numa_node))
+
+    @numa_node.setter
+    def numa_node(self, value: int) -> None:
+        self._set("numa_node", lib.bpf_map__set_numa_node, value)
+        self.flags |= MapFlags.NUMA_NODE
+
+    @property
+    def ifindex(self) -> int:
+        """The network device that a map is offloaded to, by its index; 0 for none."""
+        return int(self._get(lib.bpf_map__ifindex))
+
+    @ifindex.setter
+    def ifindex(self, value: int) -> None:
+        self._set("ifindex", lib.bpf_map__set_ifindex, value)
+
+    @property
+    def map_extra(self) -> int:
+        """What only some types use, such as a bloom filter's number of hashes."""
+        return int(self._get(lib.bpf_map__map_extra))
+
+    @map_extra.setter
+    def map_extra(self, value: int) -> None:
+        self._set("map_extra", lib.bpf_map__set_map_extra, value)
+
+    @property
+    def autocreate(self) -> bool:
+        """Whether load() creates the map; programs that use one left out do not load."""
+        return bool(self._get(lib.bpf_map__autocreate))
+
+    @autocreate.setter
+    def autocreate(self, value: bool) -> None:
+        self._set("autocreate", lib.bpf_map__set_autocreate, value)
+
+    @property
+    def pin_path(self) -> str | None:
+        """Where load() pins the map, or takes it from if a compatible one is pinned there."""
+        return self._get(lambda pointer: _native.text(lib.bpf_map__pin_path(pointer))) or None
+
+    @pin_path.setter
+    def pin_path(self, value: str | os.PathLike[str] | None) -> None:
+        raw = ffi.NULL if value is None else _native.path_bytes(value)
+        self._set("pin_path", lib.bpf_map__set_pin_path, raw)
+
+    @property
+    def inner_map(self) -> Map | None:
+        """The map that serves as the pattern of what a map of maps holds, where one was set."""
+        return self._inner
+
+    @inner_map.setter
+    def inner_map(self, value: Map) -> None:
+        self._set("inner_map", lib.bpf_map__set_inner_map_fd, value.fileno())
+        self._inner = value  # libbpf reads the descriptor only at load
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether libbpf made it for global variables: .rodata, .data, .bss, .kconfig."""
+        return bool(self._get(lib.bpf_map__is_internal))
+
+    def reuse(self, other: Map | str | os.PathLike[str]) -> None:
+        """Let load() take ``other``, a Map or the path of a pinned one, instead of creating a map.
+
+        PinError with both sides, field by field, where they do not agree.  The object takes a
+        descriptor of its own; ``other`` stays the caller's.
+        """
+        if isinstance(other, Map):
+            self._reuse(other)
+            return
+        with Map.open_pinned(other) as pinned:
+            self._reuse(pinned)
+
+    def _reuse(self, other: Map) -> None:
+        # programs are verified against these; how many entries it holds is the map's own affair
+        difference = self.differences(other, ("type", "key_size", "value_size"))
+        if difference:
+            raise PinError(
+                f"reuse map {other.name!r} as", f"map {self._name!r}", _errno.EINVAL, difference
+            )
+        self._set("fd", lib.bpf_map__reuse_fd, other.fileno())
+
+    def differences(self, other: Map, fields: tuple[str, ...]) -> str:
+        """A table of those ``fields`` in which ``other`` is not what this object asks for, or ""."""
+        found = other.info()
+        rows = [
+            f"{field:<12} {_shown(getattr(self, field)):<16} {_shown(getattr(found, field))}"
+            for field in fields
+            if getattr(self, field) != getattr(found, field)
+        ]
+        header = f"{'':<12} {'this object':<16} existing map"
+        return "\n".join([header, *rows]) if rows else ""
+
+    def fileno(self) -> int:
+        """The map's descriptor, which the object owns; StateError before load()."""
+        self._owner._require_loaded(f"use map {self._name!r}")
+        fd = int(lib.bpf_map__fd(self._pointer))
+        if fd < 0:
+            raise StateError(f"map {self._name!r} was not created: its autocreate is off")
+        return fd
+
+    def _codecs(self) -> tuple[Codec, Codec | PerCpuCodec]:
+        if self._bound is None:
+            self._owner._require_loaded(f"use map {self._name!r}")
+            key_type = self._btf_type(self._key_type_id)
+            self._bound = self._make_codecs(key_type, self.declared_value_type)
+        return self._bound
+
+    @property
+    def declared_value_type(self) -> Type | None:
+        """The BTF type that the map's declaration names as its value, which for a ring buffer is
+        the type of its records; None where it names none."""
+        return self._btf_type(self._value_type_id)
+
+    def _btf_type(self, type_id: int) -> Type | None:
+        types = self._owner.btf
+        return types[type_id] if types is not None and type_id else None
+
+    def close(self) -> None:
+        """Maps of an object end with it."""
+        raise StateError(f"map {self._name!r} belongs to its object; close that")
+
+
+def _shown(value: object) -> str:
+    return getattr(value, "name", None) or str(value)

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What pyproject.toml cannot say: the native module, and that its libbpf is built first."""
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import setup
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import build
+
+if os.environ.get("PYBPF_LIBBPF") != "system":
+    os.environ["PYBPF_LIBBPF_PREFIX"] = str(build.libbpf())
+
+setup(cffi_modules=["c_src/ffibuilder.py:ffibuilder"])
