@@ -18,8 +18,6 @@ Everything up to open() needs no privilege and asks the kernel nothing.  See pyb
 object's states and pybpf.errors for everything that is raised.
 """
 
-from pybpf.btf import Btf
-from pybpf.constants import AttachType, LinkType, MapFlags, MapType, ProgramType, UpdateFlags
 from pybpf.errors import (
     AttachError,
     BusyError,
@@ -39,12 +37,17 @@ from pybpf.errors import (
     StateError,
     VerifierError,
 )
-from pybpf.events import RingReader
 from pybpf.link import Link
 from pybpf.map import Map, ObjectMap
-from pybpf.object import Object, ObjectState, load, open
+from pybpf.object import Object, load, open
 from pybpf.program import ObjectProgram, Program
 from pybpf.variables import Section
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybpf.btf import Btf
+    from pybpf.constants import AttachType, LinkType, MapFlags, MapType, ProgramType, UpdateFlags
+    from pybpf.events import RingReader
 
 __version__ = "0.1.0"
 
@@ -71,7 +74,6 @@ __all__ = [
     "ObjectMap",
     "ObjectNotFoundError",
     "ObjectProgram",
-    "ObjectState",
     "PinError",
     "PrivilegeError",
     "Program",
@@ -85,3 +87,30 @@ __all__ = [
     "load",
     "open",
 ]
+
+# Imported at first use: a program that only loads and attaches is measured from its start, and
+# needs neither enum nor a BTF parser.
+_LATE = {
+    "AttachType": "constants",
+    "Btf": "btf",
+    "LinkType": "constants",
+    "MapFlags": "constants",
+    "MapType": "constants",
+    "ProgramType": "constants",
+    "RingReader": "events",
+    "UpdateFlags": "constants",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module 'pybpf' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"pybpf.{_LATE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

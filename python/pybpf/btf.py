@@ -187,7 +187,7 @@ class Btf:
         if self.byteorder != sys.byteorder:
             words.byteswap()
         positions = array("I")
-        append, end, position, kind = positions.append, len(words), 0, 0
+        append, end, position = positions.append, len(words), 0
         fixed_words, member_words = _FIXED_WORDS, _MEMBER_WORDS
         try:
             while position < end:
@@ -280,7 +280,7 @@ class Btf:
 
     def _named(self, name: str) -> Iterator[Type]:
         """The types called ``name``, own ones first."""
-        wanted = name.encode(errors="surrogateescape")
+        wanted = name.encode(errors="backslashreplace")
         if not wanted or b"\0" in wanted:
             return
         positions = self._index()

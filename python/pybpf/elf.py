@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__ = ["Section", "check_object", "license", "sections"]
+
 EM_NONE, EM_BPF = 0, 247
 ET_REL = 1
 SHT_PROGBITS, SHT_SYMTAB, SHT_NOBITS, SHT_REL = 1, 2, 8, 9
@@ -31,6 +33,8 @@ LD_IMM64 = 0x18  # opcode of the only instruction that takes two slots
 
 # libbpf recurses from function to function; the kernel takes 256 in one program
 MAX_FUNCTIONS = 32768
+
+MAP_TYPE_STRUCT_OPS = 26
 
 # sections that libbpf does not read, whatever is in them
 UNREAD = (".debug_", ".rel.debug_", ".rel.BTF")
@@ -82,14 +86,11 @@ STRUCT_OPS = frozenset((".struct_ops", ".struct_ops.link", "?.struct_ops", "?.st
 class Section:
     """A section header. `name` is decoded; the other fields have the values of the file."""
 
-    __slots__ = ("entsize", "flags", "info", "link", "name", "offset", "size", "type")
+    __slots__ = ("flags", "info", "link", "name", "offset", "size", "type")
 
     def __init__(self, name: str, header: tuple[int, ...]) -> None:
         self.name = name
-        (_, self.type, self.flags, _, self.offset, self.size, self.link, self.info, _, entsize) = (
-            header
-        )
-        self.entsize = entsize
+        _, self.type, self.flags, _, self.offset, self.size, self.link, self.info = header[:8]
 
     def __repr__(self) -> str:
         return f"<Section {self.name!r} type={self.type} offset={self.offset} size={self.size}>"
@@ -121,7 +122,7 @@ def check_object(data: bytes, path: str | None = None, *, foreign: bool = False)
         order = _check_header(data, foreign)
         table = _section_table(data, order)
         _check_bounds(data, table)
-        symtab = next((section for section in table if section.type == SHT_SYMTAB), None)
+        symtab = next((section for section in table[1:] if section.type == SHT_SYMTAB), None)
         if symtab is None:
             return
         _check_symbols(data, order, table, symtab)
@@ -183,10 +184,10 @@ def _check_header(data: bytes, foreign: bool) -> str:
             )
         raise _Malformed(f"this is not an ELF file: it starts with {data[:4].hex(' ')}")
     if len(data) < 20:
-        raise _Malformed(f"cut off: {len(data)} bytes are too few for an ELF header", None, 0)
+        raise _Malformed(f"cut off: {len(data)} bytes are too few for an ELF header", offset=0)
     elf_class, byte_order = data[4], data[5]
     if byte_order not in (1, 2):
-        raise _Malformed(f"byte order {byte_order} in the ELF header is unknown", None, 5)
+        raise _Malformed(f"byte order {byte_order} in the ELF header is unknown", offset=5)
     order = "<" if byte_order == 1 else ">"
     file_type, machine = struct.unpack_from(order + "HH", data, 16)
     if machine not in (EM_NONE, EM_BPF):
@@ -195,17 +196,15 @@ def _check_header(data: bytes, foreign: bool) -> str:
         raise _Malformed(
             f"this is an ELF file for {machine_name} ({type_name}); "
             "BPF objects are built with clang -target bpf",
-            None,
-            18,
+            offset=18,
         )
     if elf_class != 2:
-        raise _Malformed("this is a 32-bit ELF file; BPF objects are 64-bit", None, 4)
+        raise _Malformed("this is a 32-bit ELF file; BPF objects are 64-bit", offset=4)
     if file_type != ET_REL:
         raise _Malformed(
             f"this is an ELF {FILE_TYPES.get(file_type, f'type {file_type}')}, not a relocatable "
             "object; link BPF objects with bpftool gen object, not with a system linker",
-            None,
-            16,
+            offset=16,
         )
     if not foreign and struct.pack("=H", 1) != struct.pack(order + "H", 1):
         there, option = ("little", "bpfel") if byte_order == 1 else ("big", "bpfeb")
@@ -213,11 +212,10 @@ def _check_header(data: bytes, foreign: bool) -> str:
         raise _Malformed(
             f"this object is {there}-endian ({option}), this machine is {here}-endian; "
             f"compile with clang -target {wanted}",
-            None,
-            5,
+            offset=5,
         )
     if len(data) < 64:
-        raise _Malformed(f"cut off: {len(data)} bytes are too few for an ELF header", None, 0)
+        raise _Malformed(f"cut off: {len(data)} bytes are too few for an ELF header", offset=0)
     return order
 
 
@@ -237,8 +235,7 @@ def _section_table(data: bytes, order: str) -> list[Section]:
     if end > len(data):
         raise _Malformed(
             f"cut off: the section headers end at byte {end}, the file has {len(data)} bytes",
-            None,
-            start,
+            offset=start,
         )
     headers = list(header.iter_unpack(data[start:end]))
     if names_index == SHN_XINDEX and headers:
@@ -247,16 +244,14 @@ def _section_table(data: bytes, order: str) -> list[Section]:
         raise _Malformed(
             f"section {names_index} should hold the section names, "
             f"but there are only {len(headers)} sections",
-            None,
-            62,
+            offset=62,
         )
     names_start, names_size = headers[names_index][4:6]
     if names_start + names_size > len(data):
         raise _Malformed(
             f"cut off: the section names end at byte {names_start + names_size}, "
             f"the file has {len(data)} bytes",
-            None,
-            names_start,
+            offset=names_start,
         )
     names = data[names_start : names_start + names_size]
     return [Section(_string(names, fields[0]), fields) for fields in headers]
@@ -271,7 +266,9 @@ def _check_bounds(data: bytes, table: list[Section]) -> None:
     for section in table[1:]:
         if section.offset + section.size <= len(data) or not section.size:
             continue
-        if section.type in (SHT_NOBITS, SHT_LLVM_ADDRSIG) or section.name.startswith(UNREAD):
+        if section.type in (SHT_NOBITS, SHT_LLVM_ADDRSIG):
+            continue
+        if section.name.startswith(UNREAD) and section.type != SHT_SYMTAB:
             continue
         raise _Malformed(
             f"cut off: section {section.name} has {section.size} bytes from byte "
@@ -318,7 +315,7 @@ def _symbols(
 ) -> Iterator[tuple[int, int, int, int, int, int]]:
     """Yield name offset, info, other, section index, value and size of each symbol."""
     end = symtab.offset + symtab.size // 24 * 24
-    return struct.iter_unpack(order + "IBBHQQ", data[symtab.offset : end])  # type: ignore[return-value]
+    return struct.iter_unpack(order + "IBBHQQ", data[symtab.offset : end])
 
 
 def _symbol_names(data: bytes, table: list[Section], symtab: Section) -> bytes:
@@ -327,8 +324,10 @@ def _symbol_names(data: bytes, table: list[Section], symtab: Section) -> bytes:
 
 def _check_map_relocations(data: bytes, order: str, table: list[Section]) -> None:
     """libbpf makes an array as long as the offset of an initial value demands: gigabytes."""
-    for section in table:
+    for section in table[1:]:
         if section.type != SHT_REL or section.info >= len(table):
+            continue
+        if section.name.startswith(UNREAD):
             continue
         target = table[section.info]
         if target.name != ".maps":
@@ -378,10 +377,13 @@ class _Types:
         ):
             return False
         self.strings = section.offset + header + strings
+        if not data[self.strings : self.strings + self.strings_size].endswith(b"\0"):
+            return False
         # type 0 is void and has no record in the file
-        self.words = (0, 0, 0) + struct.unpack_from(
+        words = struct.unpack_from(
             f"{self.order}{types_size // 4}I", data, section.offset + header + types
         )
+        self.words: tuple[int, ...] = (0, 0, 0, *words)
         return self._find_types()
 
     def _find_types(self) -> bool:
@@ -398,7 +400,7 @@ class _Types:
                 self.links[len(starts)] = words[position + 2]
             elif kind == DATASEC:
                 self.datasecs.append(len(starts))
-            elif info >> 31 and (kind == STRUCT or kind == UNION):
+            elif info >> 31 and kind in (STRUCT, UNION):
                 self.bitfields.append(len(starts))
             starts.append(position)
             position += 3 + fixed + each * (info & 0xFFFF if each else 0)
@@ -472,7 +474,7 @@ class _Types:
                     variables.append(words[start + 2])
             elif kind == ARRAY:
                 ids.extend(words[start + 3 : start + 5])
-            fixed, each, name, type_id = ITEMS[kind]
+            _, each, name, type_id = ITEMS[kind]
             if each and info & 0xFFFF:
                 end = start + 3 + each * (info & 0xFFFF)
                 if name is not None:
@@ -519,19 +521,39 @@ class _Types:
                         f"{self.name(type_id)} in {self.name(datasec)} is no variable or function"
                     )
             name = self.name(datasec)
-            if name == ".kconfig":
+            if name == ".maps":
+                self._check_maps(datasec)
+            elif name == ".kconfig":
                 self._check_kconfig(datasec, symtab)
             elif name in STRUCT_OPS:
                 self._check_struct_ops(datasec, order, table, symtab)
+
+    def _check_maps(self, datasec: int) -> None:
+        """To libbpf, a map of type struct_ops is one that it made from section .struct_ops."""
+        for variable, _, _ in self.items(datasec):
+            definition = self.resolve(self.third(variable))
+            if self.kind(definition) != STRUCT:
+                continue
+            for name, member, _ in self.items(definition):
+                pointer = self.resolve(member)  # __uint(type, N) is int (*type)[N]
+                if self.kind(pointer) != PTR or self.string(name) != "type":
+                    continue
+                array = self.third(pointer)
+                if self.kind(array) == ARRAY and self.array(array)[2] == MAP_TYPE_STRUCT_OPS:
+                    raise _Malformed(
+                        f"map {self.name(variable)} has the type struct_ops; define a struct "
+                        'with SEC(".struct_ops") instead',
+                        ".maps",
+                    )
 
     def _check_kconfig(self, datasec: int, symtab: Section) -> None:
         """libbpf follows structs that contain themselves, and counts the sizes in an int."""
         symbols = symtab.size // 24
         for type_id, _, _ in self.items(datasec):
-            size = self.size(type_id)
+            element = self.resolve(self.third(type_id))
+            size = self.size(element)
             if size is None:
                 continue
-            element = self.resolve(self.third(type_id))
             while self.kind(element) == ARRAY:
                 element = self.resolve(self.array(element)[0])
             if self.kind(element) not in (INT, ENUM, ENUM64):
@@ -546,7 +568,7 @@ class _Types:
     ) -> None:
         """libbpf adds offset and size in 32 bits, and believes the offsets of members."""
         values: dict[str, int] = {}
-        if not self.third(datasec):  # not linked yet: libbpf takes the offsets from the symbols
+        if not self.third(datasec):  # not linked yet: libbpf takes offsets from the symbols
             names = _symbol_names(self.data, table, symtab)
             for name, info, _, _, value, _ in _symbols(self.data, order, symtab):
                 if info & 15 == STT_OBJECT and info >> 4 in (STB_GLOBAL, STB_WEAK):
@@ -557,7 +579,7 @@ class _Types:
                 continue
             variable = self.name(type_id)
             size = self.third(struct_id)
-            offset = values.get(variable, offset)
+            offset = max(offset, values.get(variable, 0))
             if offset + size >= 1 << 32:
                 raise self._malformed(f"{variable} has {size} bytes at offset {offset}")
             for name, member_id, bits in self.items(struct_id):
@@ -581,7 +603,7 @@ class _Types:
         (record_size,) = struct.unpack_from(order + "I", self.data, start)
         if record_size < 16 or record_size % 4:
             return
-        accesses = set()
+        accesses: set[int] = set()
         start += 4
         while start + 8 <= end:
             (count,) = struct.unpack_from(order + "I", self.data, start + 4)

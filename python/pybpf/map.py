@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Maps: what the kernel holds, as a mutable mapping; and, before load, what an object asks for.
 
-Keys and values of 1, 2, 4 or 8 bytes are ints unless BTF says otherwise; structs come as the ctypes
-class of their BTF type, everything else as bytes.  Bytes of the right length are accepted for any.
+How keys and values look in Python is told in pybpf.codec.  Imports are late here and few: the time
+until a program is attached is measured, and needs none of them.
 """
 
 from __future__ import annotations
 
 import errno as _errno
 import os
-import sys
-from collections.abc import MutableMapping
+from _collections_abc import MutableMapping  # collections.abc imports all of collections, 1 ms
 
-from pybpf import _native, btf, pins
+from pybpf import _native, pins
 from pybpf._handles import OwnedFd
 from pybpf._native import ffi, lib
-from pybpf.constants import MapFlags, MapType, UpdateFlags
 from pybpf.errors import (
     KernelError,
     LayoutError,
@@ -32,118 +30,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.btf import Type
+    from pybpf.codec import Codecs
+    from pybpf.constants import MapFlags, MapType
     from pybpf.info import MapInfo
     from pybpf.object import Object
 
-_INT_SIZES = (1, 2, 4, 8)
 _ENOTSUPP = 524  # the kernel's own, which errno.h does not have
-_PER_CPU = frozenset(
-    {
-        MapType.PERCPU_HASH,
-        MapType.PERCPU_ARRAY,
-        MapType.LRU_PERCPU_HASH,
-        MapType.PERCPU_CGROUP_STORAGE,
-    }
-)
-_ARRAYS = frozenset(
-    {
-        MapType.ARRAY,
-        MapType.PERCPU_ARRAY,
-        MapType.PROG_ARRAY,
-        MapType.PERF_EVENT_ARRAY,
-        MapType.CGROUP_ARRAY,
-        MapType.ARRAY_OF_MAPS,
-        MapType.DEVMAP,
-        MapType.CPUMAP,
-        MapType.XSKMAP,
-        MapType.SOCKMAP,
-        MapType.REUSEPORT_SOCKARRAY,
-    }
-)
-
-
-# ---- keys and values -------------------------------------------------------------------------------
-
-
-class Codec:
-    """One key or value of ``size`` bytes between bytes and Python, by its BTF type where known."""
-
-    __slots__ = ("_signed", "_type", "size", "what")
-
-    def __init__(self, what: str, size: int, btf_type: Type | None = None) -> None:
-        self.what = what
-        self.size = size
-        resolved = None if btf_type is None else btf_type.resolve()
-        is_int = isinstance(resolved, btf.Int) and size in _INT_SIZES
-        self._signed = is_int and resolved.is_signed
-        self._type = None if is_int or not _has_size(resolved, size) else btf_type
-
-    def encode(self, value: Any) -> bytes:
-        """``value`` as exactly ``size`` bytes; LayoutError or OverflowError where it does not fit."""
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            data = bytes(value)
-            if len(data) != self.size:
-                raise LayoutError(f"{self.what} takes {self.size} bytes, not {len(data)}")
-            return data
-        if self._type is not None:
-            from pybpf import layout
-
-            return layout.encode(self._type, value)
-        if hasattr(value, "fileno"):  # arrays of maps, programs, sockets hold descriptors
-            value = value.fileno()
-        if not isinstance(value, int):
-            raise LayoutError(f"{self.what} takes an int or {self.size} bytes, not {value!r}")
-        try:
-            return value.to_bytes(self.size, sys.byteorder, signed=value < 0)
-        except OverflowError:
-            raise OverflowError(f"{value} does not fit the {self.size} bytes of {self.what}") from None
-
-    def decode(self, data: bytes) -> Any:
-        if self._type is not None:
-            from pybpf import layout
-
-            return layout.decode(self._type, data)
-        if self.size not in _INT_SIZES:
-            return data
-        return int.from_bytes(data, sys.byteorder, signed=self._signed)
-
-
-def _has_size(resolved: Type | None, size: int) -> bool:
-    """Whether values of that type are as long as the map says; void and functions have no size."""
-    try:
-        return resolved is not None and resolved.size == size
-    except LayoutError:
-        return False
-
-
-class PerCpuCodec:
-    """A value that exists once per possible CPU: a list, each slot rounded up to 8 bytes."""
-
-    __slots__ = ("_count", "_one", "_stride", "size", "what")
-
-    def __init__(self, one: Codec, cpus: int) -> None:
-        self._one = one
-        self._count = cpus
-        self._stride = (one.size + 7) // 8 * 8
-        self.size = self._stride * cpus
-        self.what = one.what
-
-    def encode(self, values: Any) -> bytes:
-        if isinstance(values, (int, bytes, str)) or len(values) != self._count:
-            raise LayoutError(f"{self.what} takes a list of {self._count} values, one per possible CPU")
-        return b"".join(self._one.encode(value).ljust(self._stride, b"\0") for value in values)
-
-    def decode(self, data: bytes) -> list[Any]:
-        starts = range(0, self.size, self._stride)
-        return [self._one.decode(data[start : start + self._one.size]) for start in starts]
-
-
-def possible_cpus() -> int:
-    """How many CPUs this machine may ever have: how many values a per-CPU element holds."""
-    return _native.check(lib.libbpf_num_possible_cpus(), "count", "possible CPUs")
-
-
-# ---- maps --------------------------------------------------------------------------------------------
 
 
 class Map(MutableMapping["Any", "Any"]):
@@ -160,12 +52,12 @@ class Map(MutableMapping["Any", "Any"]):
         self._fd = fd
         raw = _native.info(fd.fileno(), "struct bpf_map_info")
         self._name = _native.text(raw.name)
-        self._type = MapType(raw.type)
+        self._type = int(raw.type)
         self._key_size = int(raw.key_size)
         self._value_size = int(raw.value_size)
         self._max_entries = int(raw.max_entries)
-        self._flags = MapFlags(raw.map_flags)
-        self._bound: tuple[Codec, Codec | PerCpuCodec] | None = None
+        self._flags = int(raw.map_flags)
+        self._bound: Codecs | None = None
 
     # -- making one --
 
@@ -189,8 +81,10 @@ class Map(MutableMapping["Any", "Any"]):
         The caller owns it: it ends with close() unless it is pinned or a program uses it.  Needs
         CAP_BPF for most types.  KernelError, PrivilegeError where the kernel refuses.
         """
+        from pybpf import constants
+
         if numa_node is not None:
-            flags |= MapFlags.NUMA_NODE
+            flags |= constants.MapFlags.NUMA_NODE
         c_name = ffi.new("char[]", name.encode())
         options = ffi.new("struct pybpf_map_options *")
         options.name = c_name
@@ -199,7 +93,7 @@ class Map(MutableMapping["Any", "Any"]):
         options.max_entries, options.numa_node = max_entries, numa_node or 0
         options.ifindex, options.extra = ifindex, map_extra
         options.inner_map_fd = inner_map.fileno() if inner_map is not None else -1
-        target = f"map {name!r} of type {MapType(type).name}"
+        target = f"map {name!r} of type {constants.MapType(type).name}"
         fd = _native.check(lib.pybpf_map_create(options), "create", target, explained(KernelError))
         return cls(OwnedFd(fd, target))
 
@@ -233,7 +127,9 @@ class Map(MutableMapping["Any", "Any"]):
     @property
     def type(self) -> MapType:
         """The kind of map."""
-        return self._type
+        from pybpf.constants import MapType
+
+        return MapType(self._type)
 
     @property
     def key_size(self) -> int:
@@ -253,7 +149,9 @@ class Map(MutableMapping["Any", "Any"]):
     @property
     def flags(self) -> MapFlags:
         """The flags of its creation."""
-        return self._flags
+        from pybpf.constants import MapFlags
+
+        return MapFlags(self._flags)
 
     @property
     def id(self) -> int:
@@ -279,46 +177,39 @@ class Map(MutableMapping["Any", "Any"]):
 
     # -- elements --
 
-    def _codecs(self) -> tuple[Codec, Codec | PerCpuCodec]:
+    def _codecs(self) -> Codecs:
         if self._bound is None:
-            self._bound = self._make_codecs(None, None)
+            from pybpf.codec import Codecs
+
+            self._bound = Codecs(self, None, None)
         return self._bound
 
-    def _make_codecs(
-        self, key_type: Type | None, value_type: Type | None
-    ) -> tuple[Codec, Codec | PerCpuCodec]:
-        value = Codec(f"a value of map {self.name!r}", self.value_size, value_type)
-        per_cpu = self.type in _PER_CPU
-        return (
-            Codec(f"a key of map {self.name!r}", self.key_size, key_type),
-            PerCpuCodec(value, possible_cpus()) if per_cpu else value,
-        )
-
-    def lookup(self, key: Any, flags: int = UpdateFlags.ANY) -> bytes | None:
+    def lookup(self, key: Any, flags: int = 0) -> bytes | None:
         """The raw bytes of the value under ``key``, None where there is none.
 
         UpdateFlags.LOCK reads under the value's bpf_spin_lock.  A per-CPU map gives all CPUs'
         values, each rounded up to 8 bytes.
         """
-        keys, values = self._codecs()
-        value = ffi.new("char[]", max(values.size, 1))
-        raw = self._key_bytes(keys, key)
+        codecs = self._codecs()
+        size = codecs.value.size
+        value = ffi.new("char[]", max(size, 1))
+        raw = codecs.key.encode(key)
         code = lib.bpf_map_lookup_elem_flags(self.fileno(), raw, value, flags)
         if code == -_errno.ENOENT:
             return None
         if code < 0:
             raise self._refused("look up", code)
-        return bytes(ffi.buffer(value, values.size))
+        return bytes(ffi.buffer(value, size))
 
-    def put(self, key: Any, value: Any, flags: int = UpdateFlags.ANY) -> None:
+    def put(self, key: Any, value: Any, flags: int = 0) -> None:
         """Store ``value`` under ``key``.
 
         UpdateFlags.NOEXIST only creates (KernelError with EEXIST otherwise), EXIST only replaces
         (KeyError otherwise), LOCK writes under the value's bpf_spin_lock.  MapFullError where there
         is no room, LayoutError and OverflowError where key or value do not fit.
         """
-        keys, values = self._codecs()
-        raw_key, raw_value = self._key_bytes(keys, key), values.encode(value)
+        codecs = self._codecs()
+        raw_key, raw_value = codecs.key.encode(key), codecs.value.encode(value)
         code = lib.bpf_map_update_elem(self.fileno(), raw_key, raw_value, flags)
         if code == -_errno.ENOENT:
             raise KeyError(key)
@@ -329,13 +220,13 @@ class Map(MutableMapping["Any", "Any"]):
         raw = self.lookup(key)
         if raw is None:
             raise KeyError(key)
-        return self._codecs()[1].decode(raw)
+        return self._codecs().value.decode(raw)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.put(key, value)
 
     def __delitem__(self, key: Any) -> None:
-        raw_key = self._key_bytes(self._codecs()[0], key)
+        raw_key = self._codecs().key.encode(key)
         code = lib.bpf_map_delete_elem_flags(self.fileno(), raw_key, 0)
         if code == -_errno.ENOENT:
             raise KeyError(key)
@@ -346,9 +237,9 @@ class Map(MutableMapping["Any", "Any"]):
         return self.lookup(key) is not None
 
     def __iter__(self) -> Iterator[Any]:
-        keys = self._codecs()[0]
+        decode = self._codecs().key.decode
         for raw in self._raw_keys():
-            yield keys.decode(raw)
+            yield decode(raw)
 
     def _raw_keys(self) -> Iterator[bytes]:
         size = self.key_size
@@ -364,15 +255,7 @@ class Map(MutableMapping["Any", "Any"]):
 
     def __len__(self) -> int:
         """How many entries: counted key by key in a hash, ``max_entries`` of an array."""
-        return self.max_entries if self.type in _ARRAYS else sum(1 for _ in self._raw_keys())
-
-    def _key_bytes(self, keys: Codec, key: Any) -> Any:
-        """The key for the kernel: NULL where the map has none (queues, stacks, bloom filters)."""
-        if keys.size == 0:
-            if key is not None:
-                raise LayoutError(f"map {self.name!r} has no keys: use None")
-            return ffi.NULL
-        return keys.encode(key)
+        return self.max_entries if self._codecs().is_array else sum(1 for _ in self._raw_keys())
 
     def _refused(self, operation: str, code: int) -> KernelError:
         errno, target = -code, f"map {self.name!r}"
@@ -446,6 +329,8 @@ class ObjectMap(Map):
     @property
     def type(self) -> MapType:
         """The kind of map."""
+        from pybpf.constants import MapType
+
         return MapType(self._get(lib.bpf_map__type))
 
     @type.setter
@@ -482,6 +367,8 @@ class ObjectMap(Map):
     @property
     def flags(self) -> MapFlags:
         """``map_flags``: BPF_F_* of the map's creation."""
+        from pybpf.constants import MapFlags
+
         return MapFlags(self._get(lib.bpf_map__map_flags))
 
     @flags.setter
@@ -495,8 +382,10 @@ class ObjectMap(Map):
 
     @numa_node.setter
     def numa_node(self, value: int) -> None:
+        from pybpf import constants
+
         self._set("numa_node", lib.bpf_map__set_numa_node, value)
-        self.flags |= MapFlags.NUMA_NODE
+        self.flags |= constants.MapFlags.NUMA_NODE
 
     @property
     def ifindex(self) -> int:
@@ -590,11 +479,12 @@ class ObjectMap(Map):
             raise StateError(f"map {self._name!r} was not created: its autocreate is off")
         return fd
 
-    def _codecs(self) -> tuple[Codec, Codec | PerCpuCodec]:
+    def _codecs(self) -> Codecs:
         if self._bound is None:
             self._owner._require_loaded(f"use map {self._name!r}")
-            key_type = self._btf_type(self._key_type_id)
-            self._bound = self._make_codecs(key_type, self.declared_value_type)
+            from pybpf.codec import Codecs
+
+            self._bound = Codecs(self, self._btf_type(self._key_type_id), self.declared_value_type)
         return self._bound
 
     @property

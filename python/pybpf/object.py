@@ -15,14 +15,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from enum import Enum
+from _collections_abc import Mapping  # collections.abc imports all of collections
 
 from pybpf import _native, elf
 from pybpf._handles import Handle, warn_unclosed
 from pybpf._native import ffi, lib
-from pybpf.btf import Btf
-from pybpf.constants import MapType
 from pybpf.errors import (
     AttachError,
     ClosedError,
@@ -33,7 +30,6 @@ from pybpf.errors import (
     PrivilegeError,
     StateError,
 )
-from pybpf.events import RingReader, Source
 from pybpf.kernel import explained
 from pybpf.link import Link
 from pybpf.map import Map, ObjectMap
@@ -45,23 +41,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, BinaryIO, TypeVar
 
-    from pybpf.btf import Type
+    from pybpf.btf import Btf, Type
+    from pybpf.events import RingReader
 
-    Source_ = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+    ObjectSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
     Item = TypeVar("Item", ObjectMap, ObjectProgram)
 
 _EOPNOTSUPP = 95
+# of MapType, without the enum's import
+_STRUCT_OPS = 26
+_RINGBUF = 27
+_RING_TYPES = (_RINGBUF, 31)  # 31: USER_RINGBUF
 _DATA_SECTIONS = (".rodata", ".data", ".bss", ".kconfig")
 _REUSE_FIELDS = ("type", "key_size", "value_size", "max_entries", "flags", "map_extra")
-
-
-class ObjectState(Enum):
-    """Where an object is on its way."""
-
-    OPEN = "open"
-    LOADED = "loaded"
-    FAILED = "failed"
-    CLOSED = "closed"
 
 
 class Items(Mapping["str", "Any"]):
@@ -88,7 +80,7 @@ class Items(Mapping["str", "Any"]):
 
 
 def open(
-    source: Source_,
+    source: ObjectSource,
     *,
     name: str | None = None,
     btf: str | os.PathLike[str] | None = None,
@@ -136,7 +128,7 @@ def open(
     return Object(pointer[0], path, elf.license(data), _byte_order(data), log_level)
 
 
-def load(source: Source_, **options: Any) -> Object:
+def load(source: ObjectSource, **options: Any) -> Object:
     """open() with ``options`` and Object.load() in one go; nothing is left open where that fails."""
     obj = open(source, **options)
     try:
@@ -147,7 +139,7 @@ def load(source: Source_, **options: Any) -> Object:
     return obj
 
 
-def _read(source: Source_) -> tuple[bytes, str | None]:
+def _read(source: ObjectSource) -> tuple[bytes, str | None]:
     """The object's bytes, and its path where it has one."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source), None
@@ -207,7 +199,7 @@ class Object:
         self.byte_order = byte_order
         self.name = _native.text(lib.bpf_object__name(pointer))
         self._handle = Handle(pointer, lib.bpf_object__close, f"object {self.name!r}")
-        self._state = ObjectState.OPEN
+        self._state = "open"
         self._log_level = log_level
         self._log = ""
         self._links: list[Link] = []
@@ -232,27 +224,27 @@ class Object:
     # -- state --
 
     @property
-    def state(self) -> ObjectState:
-        """Where the object is on its way."""
+    def state(self) -> str:
+        """Where the object is on its way: "open", "loaded", "failed" or "closed"."""
         return self._state
 
     @property
     def closed(self) -> bool:
-        return self._state is ObjectState.CLOSED
+        return self._state == "closed"
 
     def _require_open(self, what: str) -> None:
-        if self._state is not ObjectState.OPEN:
+        if self._state != "open":
             self._wrong_state(what, "before load()", "open the file again to change it")
 
     def _require_loaded(self, what: str) -> None:
-        if self._state is not ObjectState.LOADED:
-            then = "open the file again" if self._state is ObjectState.FAILED else "call load() first"
+        if self._state != "loaded":
+            then = "open the file again" if self._state == "failed" else "call load() first"
             self._wrong_state(what, "after load()", then)
 
     def _wrong_state(self, what: str, needed: str, then: str) -> None:
         if self.closed:
             raise ClosedError(f"{what}: object {self.name!r} is closed")
-        raise StateError(f"{what}: works {needed}; object {self.name!r} is {self._state.value}; {then}")
+        raise StateError(f"{what}: works {needed}; object {self.name!r} is {self._state}; {then}")
 
     # -- what it holds --
 
@@ -260,6 +252,8 @@ class Object:
     def btf(self) -> Btf | None:
         """The object's own types; None where it was compiled without -g."""
         if self._btf is None:
+            from pybpf.btf import Btf
+
             with self._handle.borrow() as pointer:
                 types = lib.bpf_object__btf(pointer)
                 if types != ffi.NULL:
@@ -323,12 +317,12 @@ class Object:
         self._log = _native.join_log(messages)
         try:
             if code < 0:
-                self._state = ObjectState.FAILED
+                self._state = "failed"
                 from pybpf.load_errors import load_error
 
                 warnings = _native.join_log(messages, 0)
                 raise load_error(f"object {self.name!r}", -code, warnings, self._log, self._pinned_difference)
-            self._state = ObjectState.LOADED
+            self._state = "loaded"
             self._keep_verifier_output(wants_log)
         finally:
             lib.pybpf_load_stats_clear()
@@ -342,7 +336,7 @@ class Object:
     def _untype_rings(self) -> None:
         """Let a ring buffer's ``__type(value, T)`` be documentation: the kernel wants sizes of 0."""
         for ring in self.maps.values():
-            if ring.type in (MapType.RINGBUF, MapType.USER_RINGBUF):
+            if lib.bpf_map__type(ring._pointer) in _RING_TYPES:
                 if ring.value_size:
                     ring.value_size = 0
                 if ring.key_size:
@@ -391,7 +385,8 @@ class Object:
                 if program.loaded and program.autoattach and program not in done:
                     attached += self._attach_program(program)
             for ops in self.maps.values():
-                if ops.type == MapType.STRUCT_OPS and ops.autocreate and ops not in done:
+                kind = lib.bpf_map__type(ops._pointer)
+                if kind == _STRUCT_OPS and ops.autocreate and ops not in done:
                     attached.append(self._attach_struct_ops(ops))
         except BaseException:
             for link in reversed(attached):
@@ -439,9 +434,11 @@ class Object:
         value, and bytes where it names none.  ``timeout`` in seconds ends iterating when nothing
         comes for so long.  The reader ends with the object; close() it to end it before.
         """
+        from pybpf.events import RingReader, Source
+
         self._require_loaded("read events")
         if name is None:
-            name = [ring.name for ring in self.maps.values() if ring.type == MapType.RINGBUF]
+            name = [ring.name for ring in self.maps.values() if ring.type == _RINGBUF]
             if not name:
                 raise NotFoundError("ring buffer in object", self.name)
         names = [name] if isinstance(name, str) else list(name)
@@ -478,7 +475,7 @@ class Object:
             except BaseException as error:
                 first = first or error
         if self._handle.closed:
-            self._state = ObjectState.CLOSED
+            self._state = "closed"
         if first is not None:
             raise first
 
@@ -489,10 +486,10 @@ class Object:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Object {self.name!r} {self._state.value}>"
+        return f"<Object {self.name!r} {self._state}>"
 
     def __del__(self) -> None:
-        if getattr(self, "_state", ObjectState.CLOSED) is ObjectState.CLOSED or sys.is_finalizing():
+        if getattr(self, "_state", "closed") == "closed" or sys.is_finalizing():
             return
         warn_unclosed(f"object {self.name!r}", self)
         self.close()

@@ -9,7 +9,6 @@ import os
 from pybpf import _native, pins
 from pybpf._handles import OwnedFd
 from pybpf._native import ffi, lib
-from pybpf.constants import AttachType, ProgramType
 from pybpf.errors import AttachError, KernelError, LayoutError, StateError
 from pybpf.kernel import explained, has_tracefs
 from pybpf.link import Link
@@ -19,11 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pybpf.constants import AttachType, ProgramType
     from pybpf.info import ProgramInfo, TestRunResult
     from pybpf.object import Object
     from pybpf.verifier import VerifierStats
 
 _BPF_INSN_SIZE = 8
+_TRACEPOINT = 5  # ProgramType.TRACEPOINT, without the enum's import
 
 
 class Program:
@@ -37,7 +38,7 @@ class Program:
         self._fd = fd
         raw = _native.info(fd.fileno(), "struct bpf_prog_info")
         self._name = _native.text(raw.name)
-        self._type = ProgramType(raw.type)
+        self._type = int(raw.type)
 
     @classmethod
     def open_pinned(cls, path: str | os.PathLike[str]) -> Program:
@@ -67,7 +68,9 @@ class Program:
     @property
     def type(self) -> ProgramType:
         """The kind of program."""
-        return self._type
+        from pybpf.constants import ProgramType
+
+        return ProgramType(self._type)
 
     @property
     def id(self) -> int:
@@ -110,6 +113,7 @@ class Program:
         given) and as many bytes of context as went in.  NotSupportedError is what the kernel's
         EOPNOTSUPP means: this type has no test run.  Needs what loading the program needs.
         """
+        from pybpf.constants import ProgramType
         from pybpf.info import TestRunResult
 
         if data is None:
@@ -201,6 +205,8 @@ class ObjectProgram(Program):
     @property
     def type(self) -> ProgramType:
         """The kind of program."""
+        from pybpf.constants import ProgramType
+
         return ProgramType(self._get(lib.bpf_program__type))
 
     @type.setter
@@ -210,6 +216,8 @@ class ObjectProgram(Program):
     @property
     def expected_attach_type(self) -> AttachType:
         """Which of its type's hooks the program is verified for."""
+        from pybpf.constants import AttachType
+
         return AttachType(self._get(lib.bpf_program__expected_attach_type))
 
     @expected_attach_type.setter
@@ -326,7 +334,8 @@ class ObjectProgram(Program):
         what = f"program {self._name!r} to {self._section}"
         _native.listen()
         with self._owner._handle.borrow():
-            if self.type == ProgramType.TRACEPOINT and not has_tracefs():
+            kind = lib.bpf_program__type(self._pointer)
+            if kind == _TRACEPOINT and not has_tracefs():
                 pointer = self._attach_hidden_tracepoint(what)
             else:
                 pointer = lib.bpf_program__attach(self._pointer)

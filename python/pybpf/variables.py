@@ -7,10 +7,9 @@ programs, read and written without a system call, and .rodata is frozen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from _collections_abc import Mapping, MutableMapping  # collections.abc imports all of collections
 
 from pybpf._native import ffi, lib
-from pybpf.btf import DataSec
 from pybpf.errors import LayoutError, NotFoundError, StateError
 
 TYPE_CHECKING = False
@@ -70,6 +69,8 @@ class Section(MutableMapping["str", "Any"]):
 
     def _variables(self) -> dict[str, Variable]:
         if self._layout is None:
+            from pybpf.btf import DataSec
+
             btf = self._owner.btf
             section = btf.find(self._section) if btf is not None and self._section in btf else None
             found = section.variables if isinstance(section, DataSec) else ()

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""BTF as clang writes it for every kind of type, as the kernel has it, and damaged in many ways."""
+
+from __future__ import annotations
+
+import random
+import struct
+from pathlib import Path
+
+import pytest
+from btf_sources import compile_bpf, info, raw_btf
+from pybpf import btf as btf_module
+from pybpf.btf import Btf, Kind, Linkage
+from pybpf.errors import LayoutError, NotFoundError, ObjectFormatError
+
+KERNEL = Path("/sys/kernel/btf/vmlinux")
+
+SOURCE = """
+#define tag(x) __attribute__((btf_type_tag(x)))
+typedef unsigned int u32;
+typedef u32 pid_type;
+struct declared;
+union declared_union;
+enum color { RED, GREEN = 5, BLUE = -3 };
+enum plain { ONE = 1, ALL = 0xffffffff };
+enum wide { LOW = -2, HIGH = 0x7fffffffffffffff };
+enum huge { TOP = 0xffffffffffffffff };
+struct inner { char c; short s; } __attribute__((packed));
+struct event {
+    const volatile pid_type pid;
+    char comm[16];
+    int low : 3;
+    unsigned high : 5;
+    struct inner inner;
+    union { long a; int b; };
+    struct declared *next;
+    union declared_union *other;
+    int matrix[2][3];
+    int (*call)(const char *, u32, ...);
+    const char *const *names;
+    void (*table[4])(void);
+    int tag("user") *tagged;
+    double real;
+    _Bool flag;
+    enum color color;
+} __attribute__((btf_decl_tag("marked")));
+union number { int i; float f; };
+struct event event;
+union number number = {1};
+enum plain plain = ONE;
+enum wide wide = LOW;
+enum huge huge;
+static volatile int hidden = 3;
+extern int printf(const char *format, ...);
+int *restrict_me(int *restrict p) { return p; }
+__attribute__((section("prog"))) int main_program(struct event *ctx) { return ctx->pid + hidden; }
+"""
+
+
+@pytest.fixture(params=["little", "big"])
+def btf(request: pytest.FixtureRequest) -> Btf:
+    return Btf(compile_bpf(SOURCE, request.param).btf)
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Btf:
+    if not KERNEL.exists():
+        pytest.skip("this kernel has no BTF")
+    return Btf(KERNEL.read_bytes())
+
+
+def read_everything(btf: Btf) -> None:
+    """Ask every type for all it knows."""
+    for found in btf:
+        str(found)
+        for name in dir(type(found)):
+            if name.startswith("_") or name == "resolve":
+                continue
+            try:
+                getattr(found, name)
+            except LayoutError:
+                assert name == "size"
+        found.resolve()
+
+
+def test_members_of_a_struct(btf: Btf) -> None:
+    event = btf["struct event"]
+    assert isinstance(event, btf_module.Composite)
+    members = {member.name: member for member in event.members}
+    assert [str(member.type) for member in event.members] == [
+        "const volatile pid_type",
+        "char[16]",
+        "int",
+        "unsigned int",
+        "struct inner",
+        "union {...}",
+        "struct declared *",
+        "union declared_union *",
+        "int[2][3]",
+        "int (*)(const char *, u32, ...)",
+        "const char *const *",
+        "void (*[4])(void)",
+        "int *",
+        "double",
+        "_Bool",
+        "enum color",
+    ]
+    assert members["comm"].bit_offset == 32
+    assert (members["low"].bit_offset, members["low"].bitfield_size) == (160, 3)
+    assert (members["high"].bit_offset, members["high"].bitfield_size) == (163, 5)
+    assert members["inner"].bit_offset == 168
+    assert members["pid"].type.size == 4
+    assert members["pid"].type.resolve() is btf["unsigned int"]
+    assert members["matrix"].type.size == 24
+    assert members["next"].type.size == 8
+    assert event.size % 8 == 0
+    assert "name='comm'" in repr(members["comm"])
+    assert repr(event) == f"<BTF type {event.id}: STRUCT struct event>"
+
+
+def test_array(btf: Btf) -> None:
+    event = btf["struct event"]
+    assert isinstance(event, btf_module.Composite)
+    matrix = next(member.type for member in event.members if member.name == "matrix")
+    assert isinstance(matrix, btf_module.Array)
+    assert (matrix.nelems, str(matrix.type)) == (2, "int[3]")
+
+
+def test_enums(btf: Btf) -> None:
+    def values(key: str) -> dict[str, int]:
+        enum = btf[key]
+        assert isinstance(enum, btf_module.Enum)
+        return enum.values
+
+    assert values("enum color") == {"RED": 0, "GREEN": 5, "BLUE": -3}
+    assert values("enum plain") == {"ONE": 1, "ALL": 0xFFFFFFFF}
+    assert values("enum wide") == {"LOW": -2, "HIGH": 0x7FFFFFFFFFFFFFFF}
+    assert values("enum huge") == {"TOP": 0xFFFFFFFFFFFFFFFF}
+    assert (btf["enum color"].kind, btf["enum wide"].kind) == (Kind.ENUM, Kind.ENUM64)
+    assert (btf["enum color"].size, btf["enum huge"].size) == (4, 8)
+
+
+def test_section_variables(btf: Btf) -> None:
+    data = btf[".data"]
+    assert isinstance(data, btf_module.DataSec)
+    variables = {variable.name: variable for variable in data.variables}
+    assert variables["number"].linkage is Linkage.GLOBAL
+    assert variables["hidden"].linkage is Linkage.STATIC
+    assert variables["number"].type is btf["union number"]
+    assert variables["number"].size == 4
+    assert str(btf["number"]) == "union number number"
+
+
+def test_functions(btf: Btf) -> None:
+    program = btf["main_program"]
+    assert isinstance(program, btf_module.Func)
+    assert program.linkage is Linkage.GLOBAL
+    assert str(program) == "int main_program(struct event *)"
+    assert isinstance(program.type, btf_module.FuncProto)
+    assert [(p.name, str(p.type)) for p in program.type.params] == [("ctx", "struct event *")]
+    assert program.type.return_type is btf["int"]
+    assert str(btf["restrict_me"]) == "int *restrict_me(int *restrict)"
+    with pytest.raises(LayoutError, match="FUNC"):
+        program.size  # noqa: B018
+
+
+def test_tags(btf: Btf) -> None:
+    marked = btf.find("marked", Kind.DECL_TAG)
+    assert isinstance(marked, btf_module.DeclTag)
+    assert marked.target is btf["struct event"]
+    assert marked.component is None
+    assert btf.find("user").kind is Kind.TYPE_TAG
+
+
+def test_lookup(btf: Btf) -> None:
+    assert btf["u32"].kind is Kind.TYPEDEF
+    assert btf["unsigned int"].kind is Kind.INT
+    assert btf["struct declared"].kind is Kind.FWD
+    assert btf["union declared_union"].kind is Kind.FWD
+    assert btf["struct event"] is btf.find("event") is btf[btf["struct event"].id]
+    assert btf.find("event", Kind.VAR) is btf["event"]
+    assert btf[0].kind is Kind.VOID
+    assert "struct event" in btf
+    assert "union event" not in btf
+    assert "union declared" not in btf
+    assert "" not in btf
+    assert "u32\0" not in btf
+    assert "\ud800" not in btf
+    assert len(btf) - 1 in btf
+    assert len(btf) not in btf
+    assert [found.id for found in btf] == list(range(len(btf)))
+
+
+def test_missing_names_are_suggested(btf: Btf) -> None:
+    with pytest.raises(NotFoundError, match="'struct event'"):
+        btf["struct evnt"]
+    with pytest.raises(NotFoundError, match="'enum color'"):
+        btf["color"]
+    with pytest.raises(NotFoundError, match="'u32'"):
+        btf["u23"]
+    with pytest.raises(NotFoundError, match="no union named 'numbr'; did you mean 'number'"):
+        btf.find("numbr", Kind.UNION)
+    with pytest.raises(NotFoundError, match=f"ids 0 to {len(btf) - 1}"):
+        btf[len(btf)]
+    with pytest.raises(NotFoundError):
+        btf[-1]
+
+
+@pytest.mark.parametrize(
+    ("key", "why"), [(0, "no value"), ("struct declared", "not defined"), ("event", "variable")]
+)
+def test_what_has_no_size_says_why(btf: Btf, key: int | str, why: str) -> None:
+    with pytest.raises(LayoutError, match=why):
+        btf[key].size  # noqa: B018
+
+
+def test_everything_can_be_read_and_found(btf: Btf) -> None:
+    read_everything(btf)
+    for found in list(btf)[1:]:
+        assert not found.name or btf.find(found.name, found.kind)
+
+
+def test_split_btf_continues_its_base() -> None:
+    base = Btf(raw_btf([(1, info(Kind.INT), 4, 32)], b"\0int\0"))
+    split = Btf(
+        raw_btf(
+            [
+                (5, info(Kind.STRUCT, 1), 4, 1, 1, 0),  # struct own { int int; }
+                (0, info(Kind.PTR), 2),
+                (1, info(Kind.TYPEDEF), 1),  # typedef int int
+            ],
+            b"own\0",
+        ),
+        base,
+    )
+    assert (len(base), len(split)) == (2, 5)
+    own = split["struct own"]
+    assert isinstance(own, btf_module.Composite)
+    assert own.id == 2
+    assert own.members[0].type is base[1] is split[1]
+    assert own.members[0].name == "int"
+    assert str(split[3]) == "struct own *"
+    assert split["int"] is base["int"]
+    assert split.find("int").kind is Kind.TYPEDEF
+    assert "struct own" not in base
+    read_everything(split)
+
+
+def test_bitfields_of_old_btf_are_in_the_integer() -> None:
+    btf = Btf(
+        raw_btf(
+            [
+                (1, info(Kind.INT), 4, 2 << 16 | 3),  # 3 bits from bit 2
+                (1, info(Kind.STRUCT, 1), 4, 1, 1, 8),
+            ],
+            b"\0x\0",
+        )
+    )
+    struct_x = btf["struct x"]
+    assert isinstance(struct_x, btf_module.Composite)
+    assert (struct_x.members[0].bit_offset, struct_x.members[0].bitfield_size) == (10, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "offset"),
+    [
+        (b"", 0),
+        (b"\x9f\xeb\x01", 3),
+        (b"\x7fELF" + bytes(60), 0),
+        (b"\x9f\xeb\x02" + bytes(30), 2),
+        (struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 23, 0, 0, 0, 1) + b"\0", 4),
+        (struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 4, 0, 1) + b"\0", 8),
+        (struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 1, 0, 0, 1) + b"\0", 8),
+        (struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 0, 0, 2) + b"\0", 16),
+        (raw_btf([], b""), 24),
+        (raw_btf([], b"a\0"), 24),
+        (raw_btf([], b"\0a"), 25),
+        (raw_btf([(0, info(Kind.INT), 4)]), 24),
+        (raw_btf([(0,)]), 24),
+        (raw_btf([(0, info(Kind.STRUCT, 65535), 4)]), 24),
+        (raw_btf([(0, info(Kind.PTR), 0), (0, info(20), 0)]), 36),
+        (raw_btf([(1, info(Kind.PTR), 0)]), 24),
+        (raw_btf([(0, info(Kind.PTR), 9)]), 32),
+        (raw_btf([(0, info(Kind.CONST), 1)]), 24),
+        (raw_btf([(0, info(Kind.PTR), 1)]), 24),
+        (raw_btf([(0, info(Kind.ARRAY), 0, 1, 1, 2)]), 24),
+        (raw_btf([(0, info(Kind.FUNC_PROTO, 2), 1, 0, 1, 0, 1)]), 24),
+        (raw_btf([(0, info(Kind.FUNC, 7), 0)]), 28),
+        (raw_btf([(0, info(Kind.DATASEC, 1), 0, 1, 0, 0)]), 36),
+    ],
+    ids=str,
+)
+def test_damage_is_an_error_with_its_offset(data: bytes, offset: int) -> None:
+    with pytest.raises(ObjectFormatError) as caught:
+        read_everything(Btf(data))
+    assert caught.value.offset == offset
+
+
+def test_endless_chains_are_errors() -> None:
+    btf = Btf(raw_btf([(0, info(Kind.CONST), 1), (0, info(Kind.ARRAY), 0, 2, 1, 1)]))
+    for chain in (lambda: btf[1].resolve(), lambda: btf[1].size, lambda: btf[2].size):
+        with pytest.raises(ObjectFormatError, match="more than 64"):
+            chain()
+
+
+def readable(data: bytes) -> bool:
+    try:
+        read_everything(Btf(data))
+    except ObjectFormatError:
+        return False
+    return True
+
+
+def test_every_truncation_is_an_error() -> None:
+    data = compile_bpf(SOURCE).btf
+    assert readable(data)
+    assert not any(readable(data[:length]) for length in range(len(data)))
+
+
+def test_every_shorter_list_of_types_is_an_error_or_whole() -> None:
+    data = compile_bpf(SOURCE).btf
+    (length,) = struct.unpack_from("<I", data, 12)
+    for shorter in range(length):
+        readable(data[:12] + struct.pack("<I", shorter) + data[16:])
+
+
+def test_flipped_bytes_raise_nothing_else() -> None:
+    data = compile_bpf(SOURCE).btf
+    chance = random.Random(1)
+    for _ in range(500):
+        damaged = bytearray(data)
+        for _ in range(chance.randint(1, 3)):
+            damaged[chance.randrange(len(data))] = chance.choice([0, 1, 255, chance.randrange(256)])
+        readable(bytes(damaged))
+
+
+def test_kernel(kernel: Btf) -> None:
+    task = kernel["struct task_struct"]
+    assert isinstance(task, btf_module.Composite)
+    members = {member.name: member.type for member in task.members}
+    assert str(members["comm"]) == "char[16]"
+    assert members["pid"] is kernel["pid_t"]
+    assert members["pid"].resolve() is kernel["int"]
+    with pytest.raises(NotFoundError, match="'struct task_struct'"):
+        kernel["struct task_strct"]
+    assert sum(1 for found in kernel if str(found)) == len(kernel)
