@@ -18,6 +18,7 @@ Everything up to open() needs no privilege and asks the kernel nothing.  See pyb
 object's states and pybpf.errors for everything that is raised.
 """
 
+from pybpf._native import version as libbpf_version
 from pybpf.errors import (
     AttachError,
     BusyError,
@@ -84,6 +85,7 @@ __all__ = [
     "StateError",
     "UpdateFlags",
     "VerifierError",
+    "libbpf_version",
     "load",
     "open",
 ]

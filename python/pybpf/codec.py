@@ -58,7 +58,8 @@ class Codec:
         self.size = size
         resolved = None if btf_type is None else btf_type.resolve()
         is_int = isinstance(resolved, Int) and size in _INT_SIZES
-        self._signed = is_int and resolved.is_signed
+        # without a type, both -1 and 2**32 - 1 are taken for four bytes of ones
+        self._signed = resolved.is_signed if is_int else None
         self._type = None if is_int or not _has_size(resolved, size) else btf_type
 
     def encode(self, value: Any) -> bytes:
@@ -77,9 +78,12 @@ class Codec:
         if not isinstance(value, int):
             raise LayoutError(f"a {self.what} takes an int or {self.size} bytes, not {value!r}")
         try:
-            return value.to_bytes(self.size, sys.byteorder, signed=value < 0)
+            return value.to_bytes(self.size, sys.byteorder, signed=self._is_signed(value))
         except OverflowError:
             raise OverflowError(f"{value} does not fit the {self.size} bytes of a {self.what}") from None
+
+    def _is_signed(self, value: int) -> bool:
+        return value < 0 if self._signed is None else self._signed
 
     def decode(self, data: bytes) -> Any:
         if self._type is not None:
@@ -88,7 +92,7 @@ class Codec:
             return layout.decode(self._type, data)
         if self.size not in _INT_SIZES:
             return data
-        return int.from_bytes(data, sys.byteorder, signed=self._signed)
+        return int.from_bytes(data, sys.byteorder, signed=bool(self._signed))
 
 
 def _has_size(resolved: Type | None, size: int) -> bool:

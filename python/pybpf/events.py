@@ -77,6 +77,8 @@ class RingReader:
         try:
             for source in self._sources:
                 self._add(source)
+            with self._handle.borrow() as rings:
+                self._epoll_fd = int(lib.pybpf_rings_epoll_fd(rings))
         except BaseException:
             self.close()
             raise
@@ -96,8 +98,9 @@ class RingReader:
 
     def fileno(self) -> int:
         """An epoll descriptor that is readable while records wait; for selectors and event loops."""
-        with self._handle.borrow() as rings:
-            return int(lib.pybpf_rings_epoll_fd(rings))
+        if self.closed:
+            raise ClosedError("ring buffer reader is closed")
+        return self._epoll_fd
 
     def read_batch(self, timeout: float | None = None) -> list[Any]:
         """The records that wait, after at most ``timeout`` seconds (None: as long as it takes).

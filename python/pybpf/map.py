@@ -474,10 +474,9 @@ class ObjectMap(Map):
     def fileno(self) -> int:
         """The map's descriptor, which the object owns; StateError before load()."""
         self._owner._require_loaded(f"use map {self._name!r}")
-        fd = int(lib.bpf_map__fd(self._pointer))
-        if fd < 0:
+        if not lib.bpf_map__autocreate(self._pointer):
             raise StateError(f"map {self._name!r} was not created: its autocreate is off")
-        return fd
+        return int(lib.bpf_map__fd(self._pointer))
 
     def _codecs(self) -> Codecs:
         if self._bound is None:

@@ -453,7 +453,7 @@ class Object:
             return type
         if self.btf is None:
             raise NotFoundError("type", type)
-        return self.btf.find(type)
+        return self.btf[type]
 
     def _forget_reader(self, reader: RingReader) -> None:
         if reader in self._readers:

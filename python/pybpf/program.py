@@ -120,27 +120,29 @@ class Program:
             out_size = 0
         else:
             out_size = len(data) + 256 if data_out_size is None else data_out_size
-        data_out, ctx_out = ffi.new("char[]", max(out_size, 1)), None
+        data_out = ffi.new("char[]", max(out_size, 1))
         run = ffi.new("struct pybpf_test_run *")
-        run.repeat, run.flags, run.cpu, run.batch_size = repeat, flags, cpu, batch_size
-        keep = []  # cffi frees what only a struct field points to
+        # 0 runs once too, and is all that syscall and raw tracepoint programs take
+        run.repeat = 0 if repeat == 1 else repeat
+        run.flags, run.cpu, run.batch_size = flags, cpu, batch_size
+        data_in = ffi.new("char[]", data or b"\0")
+        ctx_in, ctx_out = ffi.new("char[]", ctx or b"\0"), ffi.new("char[]", len(ctx or b"\0"))
         if data is not None:
-            keep.append(ffi.from_buffer(data))
-            run.data_in, run.data_size_in = keep[-1], len(data)
+            run.data_in, run.data_size_in = data_in, len(data)
         if out_size:
             run.data_out, run.data_size_out = data_out, out_size
         if ctx is not None:
-            keep.append(ffi.from_buffer(ctx))
-            ctx_out = ffi.new("char[]", max(len(ctx), 1))
-            run.ctx_in, run.ctx_size_in = keep[-1], len(ctx)
-            if self.type != ProgramType.SYSCALL and self.type != ProgramType.RAW_TRACEPOINT:
+            run.ctx_in, run.ctx_size_in = ctx_in, len(ctx)
+            if self.type == ProgramType.SYSCALL:
+                ctx_out = ctx_in  # where the kernel writes it back
+            elif self.type != ProgramType.RAW_TRACEPOINT:
                 run.ctx_out, run.ctx_size_out = ctx_out, len(ctx)
         code = lib.pybpf_test_run(self.fileno(), run)
         _native.check(code, "test-run", f"program {self.name!r}", explained(KernelError, self._run_hint))
         return TestRunResult(
             retval=run.retval,
             data_out=bytes(ffi.buffer(data_out, run.data_size_out)) if out_size else b"",
-            ctx_out=bytes(ffi.buffer(ctx_out, run.ctx_size_out)) if ctx_out is not None else b"",
+            ctx_out=bytes(ffi.buffer(ctx_out, len(ctx))) if ctx is not None else b"",
             duration_ns=run.duration,
         )
 

@@ -105,5 +105,6 @@ def missing_field(log: str) -> MissingField | None:
     # "struct task_struct.no_such_field (0:1 @ offset 4)", "enum x::Y = 3", "struct gone"
     spec = found["spec"].partition(" (")[0].partition(" = ")[0].strip()
     type_name, dot, field = spec.partition("::" if "::" in spec else ".")
+    type_name = type_name.partition("___")[0]  # a flavour of the type, which means the type itself
     before = [m["text"] for line in log[: found.start()].splitlines() if (m := _SOURCE_LINE.match(line))]
     return MissingField(found["kind"], type_name, field if dot else None, before[-1] if before else None)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Tests on the running kernel: a private mount namespace with a bpffs, and nothing left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from kernel_objects import held_elsewhere, kernel_ids
+
+CLONE_NEWNS = 0x20000
+MS_REC, MS_PRIVATE = 0x4000, 1 << 18
+
+
+def pytest_collection_modifyitems(items):
+    if os.geteuid() != 0:
+        for item in items:
+            if "/kernel/" in str(item.path):
+                item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_mounts():
+    """A mount namespace of our own: what tests mount ends with them and shows nowhere else."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) or libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
+        pytest.exit(f"cannot make a mount namespace: {os.strerror(ctypes.get_errno())}", 1)
+    yield
+
+
+@pytest.fixture(scope="session")
+def bpffs_root(private_mounts):
+    folder = tempfile.mkdtemp(prefix="pybpf-bpffs-")
+    subprocess.run(["mount", "-t", "bpf", "bpf", folder], check=True)
+    yield Path(folder)
+    subprocess.run(["umount", folder], check=True)
+    os.rmdir(folder)
+
+
+@pytest.fixture
+def bpffs(bpffs_root):
+    """An empty folder on a bpffs; what is left there after the test fails it."""
+    folder = bpffs_root / "test"
+    folder.mkdir()
+    yield folder
+    left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+    assert not left, f"left pinned: {left}"
+
+
+def open_descriptors():
+    """What this process has open: {fd: target}."""
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found[int(fd)] = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:
+            pass  # the listing's own
+    return found
+
+
+def leaked_ids(before):
+    """Programs, maps and links of the kernel that were not there before and nobody else holds."""
+    after = kernel_ids()
+    fresh = {kind: after[kind] - before[kind] for kind in before}
+    if any(fresh.values()):
+        others = held_elsewhere()
+        fresh = {kind: ids - others[kind] for kind, ids in fresh.items()}
+    return {kind: sorted(ids) for kind, ids in fresh.items() if ids}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(private_mounts):
+    """Every test leaves the descriptors, programs, maps and links of the kernel as they were."""
+    if os.geteuid() != 0:
+        yield
+        return
+    descriptors, ids = open_descriptors(), kernel_ids()
+    yield
+    gc.collect()
+    left = {fd: target for fd, target in open_descriptors().items() if fd not in descriptors}
+    assert not left, f"left open: {left}"
+    deadline = time.monotonic() + 5
+    while leaked := leaked_ids(ids):  # the kernel frees after an RCU grace period
+        assert time.monotonic() < deadline, f"left in the kernel: {leaked}"
+        time.sleep(0.05)

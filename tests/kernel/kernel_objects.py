@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which programs, maps and links the kernel holds, asked by bpf(2) itself and not through pybpf."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+from pathlib import Path
+
+NR_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+GET_NEXT_ID = {"prog": 11, "map": 12, "link": 31}
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class NextId(ctypes.Structure):
+    _fields_ = [("start_id", ctypes.c_uint32), ("next_id", ctypes.c_uint32), ("open_flags", ctypes.c_uint32)]
+
+
+def next_id(command, start):
+    attributes = NextId(start_id=start)
+    if libc.syscall(NR_BPF, command, ctypes.byref(attributes), ctypes.sizeof(attributes)) == 0:
+        return attributes.next_id
+    if ctypes.get_errno() == errno.ENOENT:
+        return None
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def kernel_ids():
+    """{"prog": ids, "map": ids, "link": ids} of the whole machine."""
+    found = {}
+    for kind, command in GET_NEXT_ID.items():
+        ids, last = set(), 0
+        while (last := next_id(command, last)) is not None:
+            ids.add(last)
+        found[kind] = ids
+    return found
+
+
+def held_elsewhere():
+    """The ids that descriptors of other processes hold."""
+    held = {kind: set() for kind in GET_NEXT_ID}
+    for info in Path("/proc").glob("[0-9]*/fdinfo/*"):
+        if info.parts[2] == str(os.getpid()):
+            continue
+        try:
+            lines = info.read_text().splitlines()
+        except OSError:
+            continue  # it ended meanwhile
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name in ("prog_id", "map_id", "link_id"):
+                held[name.removesuffix("_id")].add(int(value))
+    return held
