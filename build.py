@@ -4,13 +4,13 @@
 
     build.py demo [--duration S]   set up, then watch this machine's exec events for S seconds
     build.py test [PYTEST ARGS]    set up, then run the whole test suite
-    build.py setup                 Debian packages, libbpf, .venv with pybpf (editable) and its tests' needs
+    build.py setup                 Debian packages, libbpf, .venv with pybpf and its tests' needs
     build.py libbpf | ext | bpf    one part: the static libbpf, the native module, every *.bpf.c
     build.py clean                 remove all of it
 
 Everything is safe to repeat, and done only where something changed.  Environment:
 
-    PYBPF_LIBBPF=system       link the libbpf that pkg-config finds (1.1 or newer) instead of building one
+    PYBPF_LIBBPF=system       link pkg-config's libbpf (1.1 or newer), build none
     PYBPF_LIBBPF_SRC=DIR      build this libbpf source tree instead of Debian's newest
 """
 
@@ -131,7 +131,9 @@ def newest_packaged_clang() -> str | None:
     if not shutil.which("apt-cache"):
         return None
     found = subprocess.run(
-        ["apt-cache", "--names-only", "search", r"^clang-[0-9]+$"], stdout=subprocess.PIPE, text=True
+        ["apt-cache", "--names-only", "search", r"^clang-[0-9]+$"],
+        stdout=subprocess.PIPE,
+        text=True,
     ).stdout
     versions = [int(v) for v in re.findall(r"^clang-(\d+) ", found, re.MULTILINE)]
     return f"clang-{max(versions)}" if versions else None
@@ -185,7 +187,10 @@ class Apt:
 
     def download_source(self, package: str) -> Path:
         """The folder that then holds the package's .orig.tar.*."""
-        run(f"reading the {self.folder.name} source list", ["apt-get", "-q", *self.options, "update"])
+        run(
+            f"reading the {self.folder.name} source list",
+            ["apt-get", "-q", *self.options, "update"],
+        )
         target = self.folder / "source"
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
@@ -199,12 +204,20 @@ class Apt:
 
 def debian_mirror() -> str:
     """The Debian archive that this machine's apt uses."""
-    command = ["apt-get", "indextargets", "--format", "$(ORIGIN)\t$(LABEL)\t$(REPO_URI)", "Created-By: Packages"]
+    command = [
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(ORIGIN)\t$(LABEL)\t$(REPO_URI)",
+        "Created-By: Packages",
+    ]
     for line in subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.splitlines():
         origin, label, uri = line.split("\t")
         if origin == label == "Debian":  # the archive of security updates has a label of its own
             return uri
-    raise BuildError("apt's configuration names no Debian archive; set PYBPF_LIBBPF_SRC or PYBPF_LIBBPF=system")
+    raise BuildError(
+        "apt's configuration names no Debian archive; set PYBPF_LIBBPF_SRC or PYBPF_LIBBPF=system"
+    )
 
 
 def libbpf_source() -> Path:
@@ -216,7 +229,9 @@ def libbpf_source() -> Path:
             raise BuildError(f"PYBPF_LIBBPF_SRC={asked} has no src/libbpf.c")
         return source
     if not shutil.which("apt-get"):
-        raise BuildError("no apt to get libbpf's source with; set PYBPF_LIBBPF_SRC=DIR or PYBPF_LIBBPF=system")
+        raise BuildError(
+            "no apt to get libbpf's source with; set PYBPF_LIBBPF_SRC=DIR or PYBPF_LIBBPF=system"
+        )
     target = BUILD / "libbpf-source"
     if (target / "src/libbpf.c").exists():
         return target
@@ -252,7 +267,8 @@ def libbpf() -> Path:
     source = libbpf_source()
     makefile = (source / "src/Makefile").read_text()
     version = ".".join(
-        re.findall(rf"LIBBPF_{part}_VERSION := (\d+)", makefile)[0] for part in ("MAJOR", "MINOR", "PATCH")
+        re.findall(rf"LIBBPF_{part}_VERSION := (\d+)", makefile)[0]
+        for part in ("MAJOR", "MINOR", "PATCH")
     )
     key = digest(version, str(source), *sorted((source / "src").glob("*.[ch]")))
     stamp = prefix / "stamp"
@@ -263,9 +279,10 @@ def libbpf() -> Path:
     shutil.rmtree(objects, ignore_errors=True)
     run(
         f"building libbpf {version} from {os.path.relpath(source)}",
-        ["make", f"-j{os.cpu_count()}", "-C", str(source / "src"), "BUILD_STATIC_ONLY=1", f"OBJDIR={objects}",
-         "CFLAGS=-O2 -g -fPIC -fvisibility=hidden", f"DESTDIR={prefix}", "LIBDIR=/lib", "INCLUDEDIR=/include",
-         "UAPIDIR=/include/uapi", "LIBSUBDIR=lib", "install", "install_uapi_headers"],
+        ["make", f"-j{os.cpu_count()}", "-C", str(source / "src"), "BUILD_STATIC_ONLY=1",
+         f"OBJDIR={objects}", "CFLAGS=-O2 -g -fPIC -fvisibility=hidden", f"DESTDIR={prefix}",
+         "LIBDIR=/lib", "INCLUDEDIR=/include", "UAPIDIR=/include/uapi", "LIBSUBDIR=lib",
+         "install", "install_uapi_headers"],
     )  # fmt: skip
     mark_current(stamp, key)
     return prefix
@@ -277,7 +294,10 @@ def libbpf() -> Path:
 def setup() -> None:
     packages()
     if not VENV_PYTHON.exists():
-        run(f"making .venv with Python {sys.version.split()[0]}", [sys.executable, "-m", "venv", str(VENV)])
+        run(
+            f"making .venv with Python {sys.version.split()[0]}",
+            [sys.executable, "-m", "venv", str(VENV)],
+        )
     ext()
     bpf()
 
@@ -286,17 +306,30 @@ def ext() -> None:
     """The native module, by an editable install of pybpf with its tests' needs into .venv."""
     variant = "system" if system_libbpf() else (libbpf() / "stamp").read_text()
     sources = sorted((ROOT / "c_src").glob("*.*"))
-    key = digest(variant, ROOT / "pyproject.toml", ROOT / "setup.py", *sources, VENV_PYTHON.resolve())
+    key = digest(
+        variant, ROOT / "pyproject.toml", ROOT / "setup.py", *sources, VENV_PYTHON.resolve()
+    )
     stamp = VENV / "pybpf-stamp"
     native = list((ROOT / "python/pybpf").glob("_libbpf*.so"))
     if native and is_current(stamp, key):
         return
     for stale in native:
         stale.unlink()
-    shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools' own, where a stale variant could linger
+    shutil.rmtree(
+        ROOT / "build", ignore_errors=True
+    )  # setuptools' own, where a stale variant could linger
     run(
         "building the native module and installing pybpf (editable) into .venv",
-        [str(VENV_PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", f"{ROOT}[test]"],
+        [
+            str(VENV_PYTHON),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-e",
+            f"{ROOT}[test]",
+        ],
     )
     mark_current(stamp, key)
 
@@ -305,7 +338,9 @@ def ext() -> None:
 
 
 def bpf_sources() -> list[Path]:
-    return sorted(p for top in ("c_src", "tests", "examples", "bench") for p in (ROOT / top).rglob("*.bpf.c"))
+    return sorted(
+        p for top in ("c_src", "tests", "examples", "bench") for p in (ROOT / top).rglob("*.bpf.c")
+    )
 
 
 def bpf() -> None:
@@ -313,12 +348,16 @@ def bpf() -> None:
     clang = find_clang()
     if clang is None:
         raise BuildError("no clang on PATH; run: build.py setup")
-    compiler = subprocess.run([clang, "--version"], stdout=subprocess.PIPE, text=True).stdout.splitlines()[0]
+    compiler = subprocess.run(
+        [clang, "--version"], stdout=subprocess.PIPE, text=True
+    ).stdout.splitlines()[0]
     headers = [] if system_libbpf() else [f"-I{libbpf() / 'include'}"]
     machine = os.uname().machine
-    flags = ["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror", f"-I{ROOT / 'vmlinux'}", *headers,
-             f"-D__TARGET_ARCH_{BPF_ARCH.get(machine, machine)}"]  # fmt: skip
-    stale = [source for source in bpf_sources() if needs_compiling(source, digest(compiler, *flags))]
+    flags = ["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror",
+             f"-I{ROOT / 'vmlinux'}", *headers, f"-D__TARGET_ARCH_{BPF_ARCH.get(machine, machine)}"]  # fmt: skip
+    stale = [
+        source for source in bpf_sources() if needs_compiling(source, digest(compiler, *flags))
+    ]
     if not stale:
         return
     say(f"compiling {len(stale)} BPF programs with {compiler}")
@@ -341,7 +380,11 @@ def bpf_record(source: Path, suffix: str) -> Path:
 
 def needs_compiling(source: Path, key: str) -> bool:
     output, dependencies = bpf_object(source), bpf_record(source, ".d")
-    if not output.exists() or not dependencies.exists() or not is_current(bpf_record(source, ".key"), key):
+    if (
+        not output.exists()
+        or not dependencies.exists()
+        or not is_current(bpf_record(source, ".key"), key)
+    ):
         return True
     names = dependencies.read_text().replace("\\\n", " ").partition(":")[2].split()
     built = output.stat().st_mtime
@@ -354,23 +397,28 @@ def compile_bpf(clang: str, flags: list[str], source: Path) -> str:
     dependencies.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
     command = [clang, *flags, "-MD", "-MF", str(dependencies), "-c", str(source), "-o", str(output)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    )
     if done.returncode:
         output.unlink(missing_ok=True)
     return done.stdout
 
 
-# ---- what people call ------------------------------------------------------------------------------
+# ---- what people call ----------------------------------------------------------------------------
 
 
 def demo(duration: float) -> int:
     setup()
     if os.geteuid() != 0:
-        raise BuildError("everything is built, but loading BPF programs needs root: sudo python3 build.py demo")
+        raise BuildError(
+            "everything is built, but loading BPF programs needs root: sudo python3 build.py demo"
+        )
     say(f"pybpf load {DEMO_OBJECT.relative_to(ROOT)} --duration {duration:g}")
     print("    (run something in another terminal; this demo runs `date` every second)", flush=True)
     loader = subprocess.Popen(
-        [str(VENV_PYTHON), "-m", "pybpf", "load", str(DEMO_OBJECT), "--duration", f"{duration:g}"], cwd=ROOT
+        [str(VENV_PYTHON), "-m", "pybpf", "load", str(DEMO_OBJECT), "--duration", f"{duration:g}"],
+        cwd=ROOT,
     )
     try:
         while loader.poll() is None:
@@ -390,11 +438,15 @@ def test(arguments: list[str]) -> int:
         say("not root: only the unit tests can run; the kernel tests need root")
         arguments = [*arguments, str(ROOT / "tests/unit")]
     say("running the tests")
-    return subprocess.call([str(VENV_PYTHON), "-m", "pytest", *arguments], cwd=ROOT, env=environment)
+    return subprocess.call(
+        [str(VENV_PYTHON), "-m", "pytest", *arguments], cwd=ROOT, env=environment
+    )
 
 
 def clean() -> None:
-    outputs = [p for top in ("c_src", "tests", "examples", "bench") for p in (ROOT / top).rglob("*.bpf.o")]
+    outputs = [
+        p for top in ("c_src", "tests", "examples", "bench") for p in (ROOT / top).rglob("*.bpf.o")
+    ]
     outputs += [*(ROOT / "python").rglob("_libbpf*"), *(ROOT / "python").glob("*.egg-info")]
     for path in [BUILD, VENV, ROOT / "build", ROOT / ".pytest_cache", *outputs]:
         if path.is_dir():
@@ -404,7 +456,9 @@ def clean() -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo_parser = commands.add_parser("demo")
     demo_parser.add_argument("--duration", type=float, default=10, metavar="S")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """pybpf as a client of the peer benchmark: see README.md in this folder for the protocol.
 
-    client.py BUILD_FOLDER --list | --startup | -
+client.py BUILD_FOLDER --list | --startup | -
 """
 
 import sys
@@ -65,7 +65,9 @@ def main():
         for line in sys.stdin:
             name = line.strip()
             known = name == "load_small"
-            answer = run_load_small(folder, seconds) if known else {"workload": name, "error": "unknown"}
+            answer = (
+                run_load_small(folder, seconds) if known else {"workload": name, "error": "unknown"}
+            )
             print(json.dumps(answer), flush=True)
 
 

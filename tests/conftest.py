@@ -76,4 +76,6 @@ def pytest_terminal_summary(terminalreporter):
     )
     if REQUIRED:
         for skipped in unjustified:
-            terminalreporter.write_line(f"FAILED: skipped though this kernel could run it: {skipped}")
+            terminalreporter.write_line(
+                f"FAILED: skipped though this kernel could run it: {skipped}"
+            )

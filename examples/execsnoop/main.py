@@ -36,10 +36,8 @@ def main() -> None:
             while end is None or time.monotonic() < end:
                 for event in reader.read_batch(None if end is None else end - time.monotonic()):
                     code = event.exit_code >> 8
-                    print(
-                        f"{KINDS[event.kind]:<6} {event.pid:>8} {event.ppid:>8} {code:>6} {event.comm}",
-                        flush=True,
-                    )
+                    numbers = f"{event.pid:>8} {event.ppid:>8} {code:>6}"
+                    print(f"{KINDS[event.kind]:<6} {numbers} {event.comm.decode()}", flush=True)
         except KeyboardInterrupt:
             pass
         if obj.bss.dropped:

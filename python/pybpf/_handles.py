@@ -23,7 +23,7 @@ def warn_unclosed(what: str, thing: object) -> None:
 
 
 class OwnedFd:
-    """A file descriptor that is closed once, by close() or, with a ResourceWarning, by collection."""
+    """A descriptor that is closed once, by close() or, with a ResourceWarning, by collection."""
 
     __slots__ = ("__weakref__", "_fd", "_what")
 
@@ -92,7 +92,9 @@ class Handle:
             if self._pointer is None:
                 return
             if self._users:
-                raise BusyError(f"{self.what} is in use by another call; close it when that returns")
+                raise BusyError(
+                    f"{self.what} is in use by another call; close it when that returns"
+                )
             pointer, self._pointer = self._pointer, None
         self._destroy(pointer)
 

@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     Refusal = Callable[[str, str, int, str, str], KernelError]
     """Builds the error of (operation, target, errno, decisive lines, whole log)."""
 
+__all__ = [
+    "NULL",
+    "check",
+    "check_pointer",
+    "ffi",
+    "info",
+    "join_log",
+    "lib",
+    "listen",
+    "path_bytes",
+    "take_log",
+    "text",
+    "version",
+]
+
 NULL = ffi.NULL
 
 _WARN, _INFO, _DEBUG = range(3)  # enum libbpf_print_level
@@ -78,7 +93,7 @@ def take_log() -> list[tuple[int, str]]:
 
 
 def _logger() -> logging.Logger | None:
-    """The "pybpf" logger, unless nobody in this process has imported logging: nobody listens then."""
+    """The "pybpf" logger, None where nobody has imported logging: nobody listens then."""
     logging = sys.modules.get("logging")
     return None if logging is None else logging.getLogger("pybpf")
 

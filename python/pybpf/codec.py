@@ -56,14 +56,17 @@ class Codec:
     def __init__(self, what: str, size: int, btf_type: Type | None = None) -> None:
         self.what = what
         self.size = size
-        resolved = None if btf_type is None else btf_type.resolve()
-        is_int = isinstance(resolved, Int) and size in _INT_SIZES
         # without a type, both -1 and 2**32 - 1 are taken for four bytes of ones
-        self._signed = resolved.is_signed if is_int else None
-        self._type = None if is_int or not _has_size(resolved, size) else btf_type
+        self._signed: bool | None = None
+        self._type: Type | None = None
+        resolved = None if btf_type is None else btf_type.resolve()
+        if isinstance(resolved, Int) and size in _INT_SIZES:
+            self._signed = resolved.is_signed
+        elif resolved is not None and _has_size(resolved, size):
+            self._type = btf_type
 
     def encode(self, value: Any) -> bytes:
-        """``value`` as exactly ``size`` bytes; LayoutError or OverflowError where it does not fit."""
+        """``value`` as ``size`` bytes; LayoutError or OverflowError where it does not fit."""
         if isinstance(value, (bytes, bytearray, memoryview)):
             data = bytes(value)
             if len(data) != self.size:
@@ -80,7 +83,9 @@ class Codec:
         try:
             return value.to_bytes(self.size, sys.byteorder, signed=self._is_signed(value))
         except OverflowError:
-            raise OverflowError(f"{value} does not fit the {self.size} bytes of a {self.what}") from None
+            raise OverflowError(
+                f"{value} does not fit the {self.size} bytes of a {self.what}"
+            ) from None
 
     def _is_signed(self, value: int) -> bool:
         return value < 0 if self._signed is None else self._signed
@@ -95,10 +100,10 @@ class Codec:
         return int.from_bytes(data, sys.byteorder, signed=bool(self._signed))
 
 
-def _has_size(resolved: Type | None, size: int) -> bool:
+def _has_size(resolved: Type, size: int) -> bool:
     """Whether values of that type are as long as the map says; void and functions have no size."""
     try:
-        return resolved is not None and resolved.size == size
+        return resolved.size == size
     except LayoutError:
         return False
 
@@ -117,7 +122,9 @@ class PerCpuCodec:
 
     def encode(self, values: Any) -> bytes:
         if isinstance(values, (int, bytes, str)) or len(values) != self._count:
-            raise LayoutError(f"a {self.what} takes a list of {self._count} values, one per possible CPU")
+            raise LayoutError(
+                f"a {self.what} takes a list of {self._count} values, one per possible CPU"
+            )
         return b"".join(self._one.encode(value).ljust(self._stride, b"\0") for value in values)
 
     def decode(self, data: bytes) -> list[Any]:
@@ -131,7 +138,7 @@ def possible_cpus() -> int:
 
 
 class NoKey:
-    """The key of maps that have none (queues, stacks, bloom filters): None, which the kernel gets as NULL."""
+    """The key of maps that have none (queues, stacks, bloom filters): None, in C NULL."""
 
     __slots__ = ("what",)
     size = 0

@@ -85,7 +85,7 @@ class ObjectFormatError(Error, ValueError):
 
 
 class NotFoundError(Error, KeyError):
-    """There is no ``kind`` (program, map, variable, type) called ``name``; ``available`` lists them."""
+    """There is no ``kind`` (program, map, type ...) called ``name``; ``available`` lists them."""
 
     _fields = ("kind", "name", "available")
 
@@ -113,7 +113,7 @@ class LayoutError(Error, TypeError):
 
 
 class StateError(Error, RuntimeError):
-    """A call that is right, but not now; the message says which state it needs and what leads there."""
+    """A call that is right, but not now; the message tells the state it needs and the way there."""
 
 
 class ClosedError(StateError):
@@ -132,7 +132,7 @@ class KernelError(Error, OSError):
     verifier said during the call, ``hint`` what to try.
     """
 
-    _fields = ("operation", "target", "errno", "detail", "log", "hint")
+    _fields: tuple[str, ...] = ("operation", "target", "errno", "detail", "log", "hint")
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class LoadError(KernelError):
     ``program`` is the program it failed on, None where no single one is to blame.
     """
 
-    _fields = ("operation", "target", "errno", "detail", "log", "hint", "stage", "program")
+    _fields: tuple[str, ...] = (*KernelError._fields, "stage", "program")
 
     def __init__(
         self,

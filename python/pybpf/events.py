@@ -86,7 +86,7 @@ class RingReader:
     def _add(self, source: Source) -> None:
         if source.map.type != MapType.RINGBUF:
             raise LayoutError(
-                f"map {source.name!r} is of type {source.map.type.name}; only RINGBUF maps are read here"
+                f"map {source.name!r} is of type {source.map.type.name}; only RINGBUF is read"
             )
         with self._handle.borrow() as rings:
             code = lib.pybpf_rings_add(rings, source.map.fileno())
@@ -97,7 +97,7 @@ class RingReader:
         return self._handle.closed
 
     def fileno(self) -> int:
-        """An epoll descriptor that is readable while records wait; for selectors and event loops."""
+        """An epoll descriptor, readable while records wait; for selectors and event loops."""
         if self.closed:
             raise ClosedError("ring buffer reader is closed")
         return self._epoll_fd
@@ -159,7 +159,8 @@ class RingReader:
         """Move what waits in the rings into Python, at most a batch."""
         if self._process != os.getpid():
             raise StateError(
-                f"this reader belongs to process {self._process}; reading in its fork would take its records"
+                f"this reader belongs to process {self._process}; "
+                "reading in its fork would take its records"
             )
         with self._lock, self._handle.borrow() as rings:
             count = lib.pybpf_rings_drain(rings, _BATCH_BYTES)

@@ -60,7 +60,9 @@ def permission_hint() -> str:
         causes.append(f"kernel lockdown is {mode}")
     if _seccomp_filters():
         causes.append("a seccomp filter is active, as in most containers, and may forbid bpf(2)")
-    causes.append("a kernel built without what this program type needs (trampolines, LSM) says EPERM too")
+    causes.append(
+        "a kernel built without what this program type needs (trampolines, LSM) says EPERM too"
+    )
     causes.append("before Linux 5.11 a low `ulimit -l` does")
     return "no capability is missing; other causes: " + "; ".join(causes)
 

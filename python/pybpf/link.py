@@ -46,7 +46,7 @@ class Link:
 
     @classmethod
     def open_pinned(cls, path: str | os.PathLike[str]) -> Link:
-        """The link pinned at ``path``; PinError where there is none.  The caller owns the handle."""
+        """The link pinned at ``path``; PinError without one.  The caller owns the handle."""
         os.close(pins.open_pinned(path, "link"))  # says well what is wrong with the path
         pointer = lib.bpf_link__open(_native.path_bytes(path))
         what = f"link pinned at {os.fspath(path)}"
@@ -126,7 +126,9 @@ class Link:
 
     def _require_own_process(self, what: str) -> None:
         if self._process != os.getpid():
-            raise StateError(f"{what} {self._what}: it belongs to process {self._process}, not to its fork")
+            raise StateError(
+                f"{what} {self._what}: it belongs to process {self._process}, not to its fork"
+            )
 
     def __enter__(self) -> Link:
         return self

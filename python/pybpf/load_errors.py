@@ -70,7 +70,7 @@ def load_error(
     named = _PROGRAM_NAMED.search(warnings)
     program = named[1] if named else None
     if _BTF_REFUSED.search(warnings):
-        hint = "CO-RE needs the kernel's BTF (/sys/kernel/btf/vmlinux, CONFIG_DEBUG_INFO_BTF) or btf=FILE"
+        hint = "CO-RE needs the kernel's BTF (CONFIG_DEBUG_INFO_BTF), or btf=FILE"
         return LoadError("load", target, errno, warnings, log, hint, stage="btf", program=program)
     if _RELOCATION_FAILED.search(warnings):
         return RelocationError("relocate", target, errno, warnings, log, program=program)
@@ -88,7 +88,8 @@ def _program_error(target: str, errno: int, program: str, log: str) -> KernelErr
         return RelocationError(
             "relocate", what, errno, f"this kernel has no {absent}{at}", log,
             f"guard it with bpf_core_{_guard(missing.kind)}(), or load on a kernel that has it",
-            program=program, type_name=missing.type_name, field=missing.field, source=missing.source,
+            program=program, type_name=missing.type_name, field=missing.field,
+            source=missing.source,
         )  # fmt: skip
     lacking = privilege_hint() if errno in (_errno.EPERM, _errno.EACCES) else ""
     if lacking and not text:
@@ -98,14 +99,23 @@ def _program_error(target: str, errno: int, program: str, log: str) -> KernelErr
         return LoadError("load", what, errno, "", log, hint, stage="program", program=program)
     hint = lacking or "the whole log: error.verifier_log, or `pybpf load --verbose`"
     return VerifierError(
-        "verify", what, errno, verifier.decisive_lines(text), log, hint, program=program, verifier_log=text
+        "verify",
+        what,
+        errno,
+        verifier.decisive_lines(text),
+        log,
+        hint,
+        program=program,
+        verifier_log=text,
     )
 
 
 def _guard(kind: str) -> str:
     if kind.startswith("enumval"):
         return "enum_value_exists"
-    return "type_exists" if kind.startswith(("type", "local_type", "target_type")) else "field_exists"
+    return (
+        "type_exists" if kind.startswith(("type", "local_type", "target_type")) else "field_exists"
+    )
 
 
 def _map_hint(errno: int) -> str:

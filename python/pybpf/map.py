@@ -461,7 +461,7 @@ class ObjectMap(Map):
         self._set("fd", lib.bpf_map__reuse_fd, other.fileno())
 
     def differences(self, other: Map, fields: tuple[str, ...]) -> str:
-        """A table of those ``fields`` in which ``other`` is not what this object asks for, or ""."""
+        """A table of those ``fields`` in which ``other`` is not what is declared here, or ""."""
         found = other.info()
         rows = [
             f"{field:<12} {_shown(getattr(self, field)):<16} {_shown(getattr(found, field))}"

@@ -13,6 +13,7 @@ twice: after FAILED, open the file again.
 
 from __future__ import annotations
 
+import builtins
 import os
 import sys
 from _collections_abc import Mapping  # collections.abc imports all of collections
@@ -96,7 +97,7 @@ def open(
     file to relocate against instead of the running kernel's.  ``pin_root`` is the folder for maps
     declared LIBBPF_PIN_BY_NAME (/sys/fs/bpf).  ``kconfig`` adds CONFIG_X=y lines over those of the
     running kernel.  ``token`` is a BPF file system to take a BPF token from (libbpf 1.4, Linux
-    6.9).  ``log_level`` is the verifier's, for every program that sets none (ObjectProgram.log_level).
+    6.9).  ``log_level`` is the verifier's for every program that sets none of its own.
 
     ObjectFormatError for what is no such object, ObjectNotFoundError for a missing file.  The
     caller owns the Object: close() it, or use ``with``.
@@ -129,7 +130,7 @@ def open(
 
 
 def load(source: ObjectSource, **options: Any) -> Object:
-    """open() with ``options`` and Object.load() in one go; nothing is left open where that fails."""
+    """open() with ``options`` and Object.load() in one go; where that fails nothing is left."""
     obj = open(source, **options)
     try:
         obj.load()
@@ -163,12 +164,11 @@ def _read(source: ObjectSource) -> tuple[bytes, str | None]:
 
 
 def _open_file(path: str) -> BinaryIO:
-    import io
     import stat
 
     if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
         raise ObjectFormatError("is no regular file", path)
-    return io.open(path, "rb")
+    return builtins.open(path, "rb")
 
 
 def _byte_order(data: bytes) -> str:
@@ -181,7 +181,9 @@ def _open_error(errno: int, path: str | None, warnings: str) -> Exception:
         hint = f"BPF tokens need libbpf 1.4; this pybpf has libbpf {major}.{minor}"
         return NotSupportedError("open object", path or "<bytes>", errno, hint=hint)
     lines = [line for line in warnings.splitlines() if line.strip()]
-    return ObjectFormatError("libbpf cannot open it: " + ("\n  ".join(lines) or os.strerror(errno)), path)
+    return ObjectFormatError(
+        "libbpf cannot open it: " + ("\n  ".join(lines) or os.strerror(errno)), path
+    )
 
 
 class Object:
@@ -269,12 +271,12 @@ class Object:
 
     @property
     def log(self) -> str:
-        """What libbpf said during load(), with the verifier's logs where log_level asked for them."""
+        """What libbpf said during load(), with the verifier's logs where log_level asked."""
         return self._log
 
     @property
     def rodata(self) -> Section:
-        """Constants (``const volatile``): settable until load(); NotFoundError where there are none."""
+        """Constants (``const volatile``): settable until load(); NotFoundError without any."""
         return self._section(".rodata")
 
     @property
@@ -321,7 +323,9 @@ class Object:
                 from pybpf.load_errors import load_error
 
                 warnings = _native.join_log(messages, 0)
-                raise load_error(f"object {self.name!r}", -code, warnings, self._log, self._pinned_difference)
+                raise load_error(
+                    f"object {self.name!r}", -code, warnings, self._log, self._pinned_difference
+                )
             self._state = "loaded"
             self._keep_verifier_output(wants_log)
         finally:
@@ -330,11 +334,11 @@ class Object:
     def _require_native_order(self) -> None:
         if self.byte_order != sys.byteorder:
             target = {"little": "bpfel", "big": "bpfeb"}[sys.byteorder]
-            message = f"is {self.byte_order}-endian and cannot be loaded here; compile it with -target {target}"
+            message = f"is {self.byte_order}-endian; this machine needs clang -target {target}"
             raise ObjectFormatError(message, self.path)
 
     def _untype_rings(self) -> None:
-        """Let a ring buffer's ``__type(value, T)`` be documentation: the kernel wants sizes of 0."""
+        """Let a ring buffer's ``__type(value, T)`` just tell: the kernel wants sizes of 0."""
         for ring in self.maps.values():
             if lib.bpf_map__type(ring._pointer) in _RING_TYPES:
                 if ring.value_size:
@@ -344,7 +348,9 @@ class Object:
 
     def _ask_for_statistics(self) -> bool:
         """Have every program that asks for a log also ask for statistics; whether any asks."""
-        levels = {program: program.log_level or self._log_level for program in self.programs.values()}
+        levels = {
+            program: program.log_level or self._log_level for program in self.programs.values()
+        }
         for program, level in levels.items():
             if level:
                 program.log_level = level | 4  # BPF_LOG_STATS
@@ -443,7 +449,9 @@ class Object:
                 raise NotFoundError("ring buffer in object", self.name)
         names = [name] if isinstance(name, str) else list(name)
         record = self._record_type(type)
-        sources = [Source(self.maps[each], record or self.maps[each].declared_value_type) for each in names]
+        sources = [
+            Source(self.maps[each], record or self.maps[each].declared_value_type) for each in names
+        ]
         reader = RingReader(sources, tagged=not isinstance(name, str), timeout=timeout, owner=self)
         self._readers.append(reader)
         return reader
@@ -469,7 +477,8 @@ class Object:
         if self.closed:
             return
         first: BaseException | None = None
-        for step in (*reversed(self._readers), *reversed(self._links), self._handle):
+        steps: list[Any] = [*reversed(self._readers), *reversed(self._links), self._handle]
+        for step in steps:
             try:
                 step.close()
             except BaseException as error:

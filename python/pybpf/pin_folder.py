@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A whole object in one folder of a bpffs: links, programs and maps, pinned and removed together."""
+"""A whole object in one folder of a bpffs: links, programs and maps, pinned together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def store(obj: Object, folder: str | os.PathLike[str]) -> list[str]:
     top = os.fspath(folder)
     wanted = [("maps", each.name, each) for each in obj.maps.values() if each.autocreate]
     wanted += [("programs", each.name, each) for each in obj.programs.values() if each.loaded]
-    wanted += [("links", each.source.name if each.source else str(each.id), each) for each in obj.links]
+    wanted += [
+        ("links", each.source.name if each.source else str(each.id), each) for each in obj.links
+    ]
     made: list[str] = []
     done: list[str] = []
     try:
@@ -60,7 +62,7 @@ def _make_folder(path: str, made: list[str]) -> None:
 
 
 def remove(folder: str | os.PathLike[str]) -> list[str]:
-    """Remove what store() left below ``folder``, links first, and the folder; the removed pins' paths.
+    """Remove what store() left below ``folder``, links first, and the folder; the pins' paths.
 
     PinError where it is no folder of a bpffs, or holds anything else (nothing is removed then).
     """
@@ -70,7 +72,12 @@ def remove(folder: str | os.PathLike[str]) -> list[str]:
     strangers = sorted(set(os.listdir(top)) - set(_FOLDERS))
     if strangers or not os.listdir(top):
         what = f"it holds {', '.join(strangers)}" if strangers else "it is empty"
-        raise PinError("unload", top, _errno.EINVAL, hint=f"`pybpf load --pin` did not make this folder: {what}")
+        raise PinError(
+            "unload",
+            top,
+            _errno.EINVAL,
+            hint=f"`pybpf load --pin` did not make this folder: {what}",
+        )
     removed = []
     for kind in _FOLDERS:
         inner = os.path.join(top, kind)

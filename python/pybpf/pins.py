@@ -13,7 +13,6 @@ from pybpf.errors import PinError
 from pybpf.kernel import explained, mount_points, on_bpffs
 
 
-
 def pin(fd: int, path: str | os.PathLike[str], what: str) -> None:
     """Pin the map, program or link behind ``fd``; PinError or PrivilegeError where that fails."""
     name = os.fspath(path)
@@ -28,14 +27,18 @@ def unpin(path: str | os.PathLike[str], what: str) -> None:
         os.unlink(path)
     except OSError as error:
         name = os.fspath(path)
-        raise PinError(f"unpin {what}", f"at {name}", error.errno or 0, hint=_open_hint(name)) from None
+        raise PinError(
+            f"unpin {what}", f"at {name}", error.errno or 0, hint=_open_hint(name)
+        ) from None
 
 
 def open_pinned(path: str | os.PathLike[str], kind: str) -> int:
     """A new fd of the "map", "prog" or "link" pinned at ``path``; PinError for anything else."""
     name = os.fspath(path)
     refusal = explained(PinError, lambda _: _open_hint(name))
-    fd = _native.check(lib.bpf_obj_get(_native.path_bytes(name)), f"open pinned {kind}", name, refusal)
+    fd = _native.check(
+        lib.bpf_obj_get(_native.path_bytes(name)), f"open pinned {kind}", name, refusal
+    )
     found = fd_kind(fd)
     if found == kind:
         return fd

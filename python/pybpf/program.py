@@ -42,7 +42,7 @@ class Program:
 
     @classmethod
     def open_pinned(cls, path: str | os.PathLike[str]) -> Program:
-        """The program pinned at ``path``; PinError where there is none.  The caller owns the handle."""
+        """The program pinned at ``path``; PinError without one.  The caller owns the handle."""
         return cls(OwnedFd(pins.open_pinned(path, "prog"), f"program pinned at {os.fspath(path)}"))
 
     @classmethod
@@ -138,7 +138,9 @@ class Program:
             elif self.type != ProgramType.RAW_TRACEPOINT:
                 run.ctx_out, run.ctx_size_out = ctx_out, len(ctx)
         code = lib.pybpf_test_run(self.fileno(), run)
-        _native.check(code, "test-run", f"program {self.name!r}", explained(KernelError, self._run_hint))
+        _native.check(
+            code, "test-run", f"program {self.name!r}", explained(KernelError, self._run_hint)
+        )
         return TestRunResult(
             retval=run.retval,
             data_out=bytes(ffi.buffer(data_out, run.data_size_out)) if out_size else b"",
@@ -247,7 +249,7 @@ class ObjectProgram(Program):
 
     @property
     def log_level(self) -> int:
-        """How much the verifier writes: 0 only if it refuses, 1 the last path, 2 all, +4 statistics."""
+        """What the verifier writes: 0 only if it refuses, 1 the last path, 2 all, +4 statistics."""
         return int(self._get(lib.bpf_program__log_level))
 
     @log_level.setter
@@ -264,7 +266,8 @@ class ObjectProgram(Program):
         self._set("flags", lib.bpf_program__set_flags, value)
 
     def set_attach_target(self, name: str | None, program: Program | None = None) -> None:
-        """Set, before load(), what an fentry, fexit, fmod_ret, freplace, LSM, iter or tp_btf program hooks.
+        """Set, before load(), what a program hooks that is verified for one target: fentry, fexit,
+        fmod_ret, freplace, LSM, iter and tp_btf programs.
 
         ``name`` is a function of the kernel, or of ``program`` where one is given.
         """

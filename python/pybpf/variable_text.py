@@ -16,8 +16,10 @@ _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 def parse_value(btf_type: Type, text: str) -> Any:
-    """``text`` as a value of that type: numbers (also 0x.., 0b..), true/false, an enumerator, text for
-    char arrays, comma-separated values for other arrays, hex digits for structs.
+    """``text`` as a value of that type.
+
+    Numbers (also 0x.., 0b..), true or false, an enumerator, text for char arrays, values with
+    commas between for other arrays, hex digits for structs.
 
     LayoutError where it cannot be read as one.
     """

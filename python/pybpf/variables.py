@@ -37,7 +37,12 @@ class Section(MutableMapping["str", "Any"]):
     _layout: dict[str, Variable] | None
 
     def __init__(self, owner: Object, memory: ObjectMap, section: str) -> None:
-        for name, value in (("_owner", owner), ("_map", memory), ("_section", section), ("_layout", None)):
+        for name, value in (
+            ("_owner", owner),
+            ("_map", memory),
+            ("_section", section),
+            ("_layout", None),
+        ):
             object.__setattr__(self, name, value)
 
     @property
@@ -109,7 +114,9 @@ class Section(MutableMapping["str", "Any"]):
         try:
             data = layout.encode(variable.type, value)
         except (OverflowError, LayoutError) as error:
-            raise type(error)(f"{self._section} variable {name!r} ({variable.type}): {error}") from None
+            raise type(error)(
+                f"{self._section} variable {name!r} ({variable.type}): {error}"
+            ) from None
         self._write(variable.offset, data, variable.size)
 
     def __delitem__(self, name: str) -> None:

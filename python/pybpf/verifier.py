@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass
 
 _PROCESSED = re.compile(
-    r"^processed (\d+) insns \(limit (\d+)\) max_states_per_insn (\d+) "
-    r"total_states (\d+) peak_states (\d+)(?: mark_read (\d+))?",
+    r"^processed (?P<processed_insns>\d+) insns \(limit (?P<insn_limit>\d+)\) "
+    r"max_states_per_insn (?P<max_states_per_insn>\d+) total_states (?P<total_states>\d+) "
+    r"peak_states (?P<peak_states>\d+)(?: mark_read (?P<mark_read>\d+))?",
     re.MULTILINE,
 )
 _TIME = re.compile(r"^verification time (\d+) usec", re.MULTILINE)
@@ -66,8 +67,9 @@ def parse_stats(log: str) -> VerifierStats | None:
         return None
     time = _TIME.search(log)
     stack = _STACK.search(log)
+    counts = {name: int(number) for name, number in processed.groupdict().items() if number}
     return VerifierStats(
-        *map(int, processed.groups()),
+        **counts,
         verification_time_us=int(time[1]) if time else None,
         stack_depth=tuple(int(depth) for depth in stack[1].split("+") if depth) if stack else None,
     )
@@ -106,5 +108,9 @@ def missing_field(log: str) -> MissingField | None:
     spec = found["spec"].partition(" (")[0].partition(" = ")[0].strip()
     type_name, dot, field = spec.partition("::" if "::" in spec else ".")
     type_name = type_name.partition("___")[0]  # a flavour of the type, which means the type itself
-    before = [m["text"] for line in log[: found.start()].splitlines() if (m := _SOURCE_LINE.match(line))]
-    return MissingField(found["kind"], type_name, field if dot else None, before[-1] if before else None)
+    before = [
+        m["text"] for line in log[: found.start()].splitlines() if (m := _SOURCE_LINE.match(line))
+    ]
+    return MissingField(
+        found["kind"], type_name, field if dot else None, before[-1] if before else None
+    )

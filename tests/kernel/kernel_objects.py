@@ -16,7 +16,11 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NextId(ctypes.Structure):
-    _fields_ = [("start_id", ctypes.c_uint32), ("next_id", ctypes.c_uint32), ("open_flags", ctypes.c_uint32)]
+    _fields_ = [
+        ("start_id", ctypes.c_uint32),
+        ("next_id", ctypes.c_uint32),
+        ("open_flags", ctypes.c_uint32),
+    ]
 
 
 def next_id(command, start):

@@ -154,7 +154,7 @@ def test_compares_by_identity_and_can_be_hashed(counts, made):
     assert len({counts, made}) == 2
 
 
-# ---- before load -----------------------------------------------------------------------------------
+# ---- before load ---------------------------------------------------------------------------------
 
 
 def test_configuration_reaches_the_kernel(bpf_object):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""An object from open to close: states, configuration, variables, programs and what load() tells."""
+"""An object from open to close: states, configuration, variables, what load() tells."""
 
 from __future__ import annotations
 
@@ -34,7 +34,15 @@ def test_opens_from_path_bytes_and_file(bpf_object):
     path = bpf_object("everything")
     data = path.read_bytes()
     with path.open("rb") as file:
-        for source in (path, str(path), data, bytearray(data), memoryview(data), file, io.BytesIO(data)):
+        for source in (
+            path,
+            str(path),
+            data,
+            bytearray(data),
+            memoryview(data),
+            file,
+            io.BytesIO(data),
+        ):
             with pybpf.open(source) as obj:
                 assert "run_all" in obj.programs
 
@@ -209,7 +217,9 @@ def test_type_and_expected_attach_type_can_be_set(everything):
 
 
 def test_configuring_after_load_names_the_state(loaded):
-    with pytest.raises(pybpf.StateError, match=r"set autoload of program 'on_exec'.*before load\(\)"):
+    with pytest.raises(
+        pybpf.StateError, match=r"set autoload of program 'on_exec'.*before load\(\)"
+    ):
         loaded.programs["on_exec"].autoload = False
     with pytest.raises(pybpf.StateError, match="set max_entries of map 'counts'"):
         loaded.maps["counts"].max_entries = 5

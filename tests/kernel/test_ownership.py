@@ -66,8 +66,8 @@ def test_an_object_collected_while_open_warns_and_closes(bpf_object):
     obj = pybpf.load(bpf_object("everything"))
     program_id = obj.programs["on_exec"].id
     assert program_id not in before
+    del obj  # still alive: the object and its maps refer to each other
     with pytest.warns(ResourceWarning, match="unclosed object 'everything'"):
-        del obj
         gc.collect()
     assert not any("bpf" in os.readlink(f"/proc/self/fd/{fd}") for fd in bpf_descriptors())
 
@@ -186,7 +186,8 @@ with pybpf.Map.open_pinned(sys.argv[2]) as counts:
 def test_a_disowned_link_lasts_as_long_as_its_process(bpf_object, bpffs):
     pin = bpffs / "counts"
     subprocess.run(
-        [sys.executable, "-W", "error", "-c", DISOWN, str(bpf_object("everything")), str(pin)], check=True
+        [sys.executable, "-W", "error", "-c", DISOWN, str(bpf_object("everything")), str(pin)],
+        check=True,
     )
     with pybpf.Map.open_pinned(pin) as counts:
         counts.clear()

@@ -17,12 +17,17 @@ from pybpf.cli import inspect, load, unload
 from pybpf.cli.output import INTERRUPTED, USAGE, UsageError, report_error, status_of
 from pybpf.errors import Error
 
-EXIT_STATUS = "exit status: 0 done, 1 the kernel or the object refused, 2 wrong usage, 3 lacking privilege, 130 interrupted"
+EXIT_STATUS = (
+    "exit status: 0 done, 1 the kernel or the object refused, 2 wrong usage, "
+    "3 lacking privilege, 130 interrupted"
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="pybpf", description="Load and look at precompiled CO-RE BPF objects.", epilog=EXIT_STATUS
+        prog="pybpf",
+        description="Load and look at precompiled CO-RE BPF objects.",
+        epilog=EXIT_STATUS,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (load, unload, inspect):

@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "inspect",
         help="say what objects hold, without loading them",
-        description="Say what objects hold: license, programs, maps, variables. Needs no privilege.",
+        description="Say what objects hold, without any privilege and without loading them.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--json", action="store_true", help="one JSON object per file and line")
@@ -95,14 +95,29 @@ def describe(path: str, obj: Object) -> dict[str, Any]:
 def show(path: str, obj: Object) -> None:
     found = describe(path, obj)
     print(f"{path}: {found['endianness']}-endian, license {found['license'] or 'none'}")
-    if found["programs"]:
-        columns = ("program", "section", "type", "insns", "autoload")
-        keys = ("name", "section", "type", "insns", "autoload")
-        print_table(columns, [[program[key] for key in keys] for program in found["programs"]])
-    if found["maps"]:
-        columns = ("map", "type", "key", "value", "entries", "flags", "pinned by name")
-        keys = ("name", "type", "key_size", "value_size", "max_entries", "flags", "pinning")
-        print_table(columns, [[bpf_map[key] for key in keys] for bpf_map in found["maps"]])
-    if found["variables"]:
-        columns = ("variable", "section", "type", "size")
-        print_table(columns, [list(variable.values()) for variable in found["variables"]])
+    programs = {
+        "program": "name",
+        "section": "section",
+        "type": "type",
+        "insns": "insns",
+        "autoload": "autoload",
+    }
+    show_rows(programs, found["programs"])
+    maps = {
+        "map": "name",
+        "type": "type",
+        "key": "key_size",
+        "value": "value_size",
+        "entries": "max_entries",
+        "flags": "flags",
+        "pinned by name": "pinning",
+    }
+    show_rows(maps, found["maps"])
+    variables = {"variable": "name", "section": "section", "type": "type", "size": "size"}
+    show_rows(variables, found["variables"])
+
+
+def show_rows(columns: dict[str, str], rows: list[dict[str, Any]]) -> None:
+    """A table with those columns (heading: key), nothing where there are no rows."""
+    if rows:
+        print_table(list(columns), [[row[key] for key in columns.values()] for row in rows])

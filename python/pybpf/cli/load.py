@@ -38,8 +38,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "load",
         help="load objects, attach their programs and print their events",
-        description="Load objects, attach what their section names say, and print what comes from their "
-        "ring buffers until Ctrl-C; then detach all. Needs root, or CAP_BPF with CAP_PERFMON or CAP_NET_ADMIN.",
+        description="Load objects, attach what their section names say, and print what comes from "
+        "their ring buffers until Ctrl-C; then detach all. Needs root, or CAP_BPF with "
+        "CAP_PERFMON or CAP_NET_ADMIN.",
     )
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="a .bpf.o")
@@ -47,13 +48,39 @@ def add_parser(commands: Any) -> None:
     add("--no-attach", action="store_true", help="load only")
     add("--check", action="store_true", help="load, report and unload; attach nothing, pin nothing")
     add("--only", action="append", metavar="PROG", help="load this program alone (may be repeated)")
-    add("--pin", metavar="DIR", help="pin maps, programs and links below DIR (on a bpffs), and leave them running")
-    add("--var", action="append", default=[], metavar="NAME=VALUE", help="set a global variable before loading")
-    add("--map", action="append", default=[], metavar="NAME.max_entries=N", help="set how many entries a map holds")
+    add(
+        "--pin",
+        metavar="DIR",
+        help="pin maps, programs and links below DIR (on a bpffs), and leave them running",
+    )
+    add(
+        "--var",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a global variable before loading",
+    )
+    add(
+        "--map",
+        action="append",
+        default=[],
+        metavar="NAME.max_entries=N",
+        help="set how many entries a map holds",
+    )
     add("--btf", metavar="FILE", help="relocate against this BTF instead of the running kernel's")
-    add("--log-level", type=int, default=0, metavar="N", help="verifier's log: 1 failing path, 2 everything, +4 statistics")
+    add(
+        "--log-level",
+        type=int,
+        default=0,
+        metavar="N",
+        help="verifier's log: 1 failing path, 2 everything, +4 statistics",
+    )
     add("--verbose", action="store_true", help="show the whole log of libbpf and the verifier")
-    add("--json", action="store_true", help="a JSON object per loaded file, then one per event, each on a line")
+    add(
+        "--json",
+        action="store_true",
+        help="a JSON object per loaded file, then one per event, each on a line",
+    )
     parser.set_defaults(run=run)
 
 
@@ -77,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
-# ---- bringing up -----------------------------------------------------------------------------------
+# ---- bringing up ---------------------------------------------------------------------------------
 
 
 def bring_up(path: str, options: argparse.Namespace) -> Object:
@@ -96,7 +123,10 @@ def bring_up(path: str, options: argparse.Namespace) -> Object:
         if options.check:
             raise
         if options.json:
-            print(json.dumps({"object": path, "loaded": False, "error": error_json(error)}), flush=True)
+            print(
+                json.dumps({"object": path, "loaded": False, "error": error_json(error)}),
+                flush=True,
+            )
         else:
             report_error(error, path, options.verbose)
         raise SystemExit(status_of(error)) from None
@@ -121,7 +151,9 @@ def configure(obj: Object, path: str, options: argparse.Namespace) -> None:
             name, value = split_setting(setting, "--map NAME.max_entries=N")
             map_name, _, field = name.rpartition(".")
             if field != "max_entries":
-                raise UsageError(f"--map {setting}: only max_entries can be set: --map NAME.max_entries=N")
+                raise UsageError(
+                    f"--map {setting}: only max_entries can be set: --map NAME.max_entries=N"
+                )
             obj.maps[map_name].max_entries = entries(setting, value)
     except (pybpf.NotFoundError, pybpf.LayoutError, OverflowError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from None
@@ -164,7 +196,7 @@ def pin(objects: list[Object], options: argparse.Namespace) -> None:
         raise
 
 
-# ---- telling ---------------------------------------------------------------------------------------
+# ---- telling -------------------------------------------------------------------------------------
 
 
 def report(path: str, obj: Object, options: argparse.Namespace) -> None:
@@ -176,7 +208,14 @@ def report(path: str, obj: Object, options: argparse.Namespace) -> None:
     print_table(
         ("program", "type", "section", "attached to", "id", "verifier"),
         [
-            (p.name, words.program_type(p.type), p.section, attached.get(p, "-"), p.id, p.verifier_stats or "-")
+            (
+                p.name,
+                words.program_type(p.type),
+                p.section,
+                attached.get(p, "-"),
+                p.id,
+                p.verifier_stats or "-",
+            )
             for p in obj.programs.values()
             if p.loaded
         ],
@@ -186,7 +225,15 @@ def report(path: str, obj: Object, options: argparse.Namespace) -> None:
         print_table(
             ("map", "type", "key", "value", "entries", "id", "pinned"),
             [
-                (m.name, words.map_type(m.type), m.key_size, m.value_size, m.max_entries, m.id, pinned_at(m, options))
+                (
+                    m.name,
+                    words.map_type(m.type),
+                    m.key_size,
+                    m.value_size,
+                    m.max_entries,
+                    m.id,
+                    pinned_at(m, options),
+                )
                 for m in maps
             ],
         )
@@ -244,7 +291,7 @@ def describe_program(program: ObjectProgram) -> dict[str, Any]:
     }
 
 
-# ---- --check ---------------------------------------------------------------------------------------
+# ---- --check -------------------------------------------------------------------------------------
 
 
 def check(options: argparse.Namespace) -> int:
@@ -263,7 +310,10 @@ def check(options: argparse.Namespace) -> int:
         except pybpf.Error as error:
             status = max(status, status_of(error))
             if options.json:
-                print(json.dumps({"object": path, "loaded": False, "error": error_json(error)}), flush=True)
+                print(
+                    json.dumps({"object": path, "loaded": False, "error": error_json(error)}),
+                    flush=True,
+                )
             else:
                 report_error(error, path, options.verbose)
     return status
@@ -284,7 +334,7 @@ def check_one(path: str, options: argparse.Namespace) -> Object:
     return obj
 
 
-# ---- events ----------------------------------------------------------------------------------------
+# ---- events --------------------------------------------------------------------------------------
 
 
 def stream(objects: list[Object], options: argparse.Namespace) -> int:
@@ -303,7 +353,9 @@ def stream(objects: list[Object], options: argparse.Namespace) -> int:
         with pybpf.RingReader(sources, tagged=True) as reader:
             types = {source.name: source.type for source in sources}
             while end is None or time.monotonic() < end:
-                for name, record in reader.read_batch(None if end is None else max(0, end - time.monotonic())):
+                for name, record in reader.read_batch(
+                    None if end is None else max(0, end - time.monotonic())
+                ):
                     if options.json:
                         print(json.dumps({"map": name, "event": plain(record)}), flush=True)
                     else:

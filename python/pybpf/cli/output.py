@@ -51,7 +51,7 @@ def error_json(error: Error) -> dict[str, Any]:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout: by rich where it is installed (the extra ``cli``), else in plain columns."""
+    """A table on stdout: by rich where installed (the extra ``cli``), else in plain columns."""
     texts = [[str(cell) for cell in row] for row in rows]
     try:
         from rich.console import Console
@@ -91,7 +91,9 @@ def record_text(value: Any, btf_type: Type | None) -> str:
         return str(value)
     names = _enumerators(btf_type)
     members = plain(value)
-    return " ".join(f"{name}={names.get(name, {}).get(member, member)}" for name, member in members.items())
+    return " ".join(
+        f"{name}={names.get(name, {}).get(member, member)}" for name, member in members.items()
+    )
 
 
 def _enumerators(btf_type: Type | None) -> dict[str, dict[int, str]]:
