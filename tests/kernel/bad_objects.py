@@ -77,7 +77,7 @@ WITHOUT_BPFFS = (
     "--propagation=private",
     "sh",
     "-ec",
-    'umount -a -t bpf; ! grep -q " - bpf " /proc/self/mountinfo; exec "$@"',
+    'umount -a -t bpf; if grep " - bpf " /proc/self/mountinfo >&2; then exit 99; fi; exec "$@"',
     "sh",
 )
 MODULE = (sys.executable, "-W", "error", "-m", "pybpf")

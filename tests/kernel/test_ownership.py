@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pybpf
 import pytest
@@ -196,42 +198,10 @@ def test_a_disowned_link_lasts_as_long_as_its_process(bpf_object, bpffs):
         counts.unpin(pin)
 
 
-def resident_kib():
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
-
-
-def test_a_thousand_rounds_of_open_load_close_leave_nothing(bpf_object):
-    def round_trip():
-        with pybpf.open(bpf_object("everything")) as obj:
-            obj.rodata.step8 = 9
-            obj.load()
-
-    for _ in range(100):
-        round_trip()
-    gc.collect()
-    descriptors, resident = set(os.listdir("/proc/self/fd")), resident_kib()
-    for _ in range(1000):
-        round_trip()
-    gc.collect()
-    assert set(os.listdir("/proc/self/fd")) == descriptors
-    assert resident_kib() - resident < 1024
-
-
-def test_a_hundred_rounds_with_attach_and_reader_leave_nothing(bpf_object):
-    def round_trip():
-        with pybpf.load(bpf_object("everything")) as obj:
-            obj.attach()
-            with obj.events("readings") as reader:
-                obj.programs["run_all"].test_run(ctx=(3).to_bytes(4, "little"))
-                assert len(reader.read_batch(1)) == 3
-
-    for _ in range(10):
-        round_trip()
-    gc.collect()
-    descriptors, resident = set(os.listdir("/proc/self/fd")), resident_kib()
-    for _ in range(100):
-        round_trip()
-    gc.collect()
-    assert set(os.listdir("/proc/self/fd")) == descriptors
-    assert resident_kib() - resident < 1024
+@pytest.mark.parametrize(("rounds", "attach"), [(1000, []), (100, ["attach"])])
+def test_many_rounds_leave_descriptors_and_memory_as_they_were(bpf_object, rounds, attach):
+    script = Path(__file__).with_name("rounds.py")
+    command = [sys.executable, str(script), str(bpf_object("everything")), str(rounds), *attach]
+    grown = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    assert grown["fds"] == 0
+    assert grown["kib"] < 256
