@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <bpf/libbpf_version.h>
@@ -101,13 +102,9 @@ int pybpf_open(const void *data, size_t size, const struct pybpf_open_options *o
 		    .btf_custom_path = options->btf,
 		    .kernel_log_level = options->log_level);
 
-	if (options->token) {
 #if LIBBPF_AT_LEAST(1, 4)
-		opts.bpf_token_path = options->token;
-#else
-		return -ENOTSUP;
+	opts.bpf_token_path = options->token;
 #endif
-	}
 	*object = bpf_object__open_mem(data, size, &opts);
 	return *object ? 0 : -errno;
 }
@@ -123,6 +120,35 @@ struct stats {
 static __thread struct stats *loaded_stats;
 static __thread bool want_stats;
 
+#if !LIBBPF_AT_LEAST(1, 7)
+/*
+ * Older versions leave a loaded object's variables an image of what they were; newer ones map the
+ * live map over it, and so does this.  Mapping twice, where a version in between did it, is harmless.
+ */
+static int map_variables(const struct bpf_object *object)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, object) {
+		uint32_t flags = bpf_map__map_flags(map);
+		int protection = flags & BPF_F_RDONLY_PROG ? PROT_READ : PROT_READ | PROT_WRITE;
+		size_t size;
+		void *image = bpf_map__initial_value(map, &size);
+
+		if (!image || bpf_map__type(map) != BPF_MAP_TYPE_ARRAY || !(flags & BPF_F_MMAPABLE))
+			continue;
+		if (mmap(image, size, protection, MAP_SHARED | MAP_FIXED, bpf_map__fd(map), 0) == MAP_FAILED)
+			return -errno;
+	}
+	return 0;
+}
+#else
+static int map_variables(const struct bpf_object *object)
+{
+	return 0;
+}
+#endif
+
 int pybpf_load(struct bpf_object *object)
 {
 	int err;
@@ -130,7 +156,7 @@ int pybpf_load(struct bpf_object *object)
 	want_stats = true;
 	err = bpf_object__load(object);
 	want_stats = false;
-	return err;
+	return err ? err : map_variables(object);
 }
 
 /* The newest entry wins: libbpf's feature probes load and close programs whose fd comes again. */

@@ -30,7 +30,7 @@ struct pybpf_open_options {
 	uint32_t log_level;
 };
 
-/* -ENOTSUP when a given option is unknown to the libbpf at hand. */
+/* token needs libbpf 1.4 and is disregarded before. */
 int pybpf_open(const void *data, size_t size, const struct pybpf_open_options *options,
 	       struct bpf_object **object);
 

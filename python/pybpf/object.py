@@ -102,6 +102,9 @@ def open(
     ObjectFormatError for what is no such object, ObjectNotFoundError for a missing file.  The
     caller owns the Object: close() it, or use ``with``.
     """
+    if token is not None and _native.version() < (1, 4):
+        hint = "BPF tokens need libbpf 1.4; this pybpf is built with {}.{}".format(*_native.version())
+        raise NotSupportedError("use BPF token of", os.fspath(token), _EOPNOTSUPP, hint=hint)
     data, path = _read(source)
     elf.check_object(data, path, foreign=True)
     if name is None:
@@ -176,10 +179,6 @@ def _byte_order(data: bytes) -> str:
 
 
 def _open_error(errno: int, path: str | None, warnings: str) -> Exception:
-    if errno == _EOPNOTSUPP:
-        major, minor = _native.version()
-        hint = f"BPF tokens need libbpf 1.4; this pybpf has libbpf {major}.{minor}"
-        return NotSupportedError("open object", path or "<bytes>", errno, hint=hint)
     lines = [line for line in warnings.splitlines() if line.strip()]
     return ObjectFormatError(
         "libbpf cannot open it: " + ("\n  ".join(lines) or os.strerror(errno)), path
