@@ -71,19 +71,22 @@ def listen(debug: bool = False) -> None:
     lib.pybpf_log_level(_DEBUG if wanted else _INFO)
 
 
-def take_log() -> list[tuple[int, str]]:
-    """The messages of this thread since the last time, as (level, text), passed on to logging."""
+def take_log(drop: tuple[str, ...] = ()) -> list[tuple[int, str]]:
+    """The messages of this thread since the last time, as (level, text), passed on to logging.
+
+    Those that begin with one of ``drop`` are left out.
+    """
     size = ffi.new("size_t *")
     start = lib.pybpf_log_text(size)
     if size[0] == 0:
         return []
     raw = bytes(ffi.buffer(start, size[0]))
     lib.pybpf_log_clear()
-    messages = [
-        (record[0] - ord("0"), record[1:].decode("utf-8", "replace").removeprefix(_PREFIX))
-        for record in raw.split(_RECORD)
-        if record
-    ]
+    messages = []
+    for record in filter(None, raw.split(_RECORD)):
+        message = record[1:].decode("utf-8", "replace").removeprefix(_PREFIX)
+        if not message.startswith(drop):
+            messages.append((record[0] - ord("0"), message))
     logger = _logger()
     if logger is not None:
         levels = {_WARN: 30, _INFO: 20, _DEBUG: 10}

@@ -100,8 +100,12 @@ def run(options: argparse.Namespace) -> int:
         status = stream(objects, options)
         links = sum(len(obj.links) for obj in objects)
     if not options.json:
-        print(f"{links} programs detached, {len(objects)} objects unloaded")
+        print(f"detached {counted(links, 'program')}, unloaded {counted(len(objects), 'object')}")
     return status
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 # ---- bringing up ---------------------------------------------------------------------------------
