@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / ".build"
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / "bin/python"
+PIP = [str(VENV_PYTHON), "-m", "pip", "--quiet", "--disable-pip-version-check"]
 DEMO_OBJECT = ROOT / "examples/execsnoop/execsnoop.bpf.o"
 LIBBPF_SUITES = ("sid", "forky")
 BPF_ARCH = {"x86_64": "x86", "aarch64": "arm64", "riscv64": "riscv", "s390x": "s390"}
@@ -313,23 +314,11 @@ def ext() -> None:
     native = list((ROOT / "python/pybpf").glob("_libbpf*.so"))
     if native and is_current(stamp, key):
         return
-    for stale in native:
-        stale.unlink()
-    shutil.rmtree(
-        ROOT / "build", ignore_errors=True
-    )  # setuptools' own, where a stale variant could linger
+    # setuptools' own folder, where a stale variant could linger
+    shutil.rmtree(ROOT / "build", ignore_errors=True)
     run(
         "building the native module and installing pybpf (editable) into .venv",
-        [
-            str(VENV_PYTHON),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-e",
-            f"{ROOT}[test]",
-        ],
+        [*PIP, "install", "-e", f"{ROOT}[test]"],
     )
     mark_current(stamp, key)
 
@@ -348,16 +337,11 @@ def bpf() -> None:
     clang = find_clang()
     if clang is None:
         raise BuildError("no clang on PATH; run: build.py setup")
-    compiler = subprocess.run(
-        [clang, "--version"], stdout=subprocess.PIPE, text=True
-    ).stdout.splitlines()[0]
-    headers = [] if system_libbpf() else [f"-I{libbpf() / 'include'}"]
-    machine = os.uname().machine
-    flags = ["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror",
-             f"-I{ROOT / 'vmlinux'}", *headers, f"-D__TARGET_ARCH_{BPF_ARCH.get(machine, machine)}"]  # fmt: skip
-    stale = [
-        source for source in bpf_sources() if needs_compiling(source, digest(compiler, *flags))
-    ]
+    version = subprocess.run([clang, "--version"], stdout=subprocess.PIPE, text=True).stdout
+    compiler = version.splitlines()[0]
+    flags = bpf_flags()
+    key = digest(compiler, *flags)
+    stale = [source for source in bpf_sources() if needs_compiling(source, key)]
     if not stale:
         return
     say(f"compiling {len(stale)} BPF programs with {compiler}")
@@ -367,7 +351,18 @@ def bpf() -> None:
     for source in stale:
         if not bpf_object(source).exists():
             raise BuildError(f"clang failed on {source.relative_to(ROOT)} (above)")
-        mark_current(bpf_record(source, ".key"), digest(compiler, *flags))
+        mark_current(bpf_record(source, ".key"), key)
+
+
+def bpf_flags() -> list[str]:
+    machine = os.uname().machine
+    libbpf_headers = [] if system_libbpf() else [f"-I{libbpf() / 'include'}"]
+    return [
+        *("-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror"),
+        f"-D__TARGET_ARCH_{BPF_ARCH.get(machine, machine)}",
+        f"-I{ROOT / 'vmlinux'}",
+        *libbpf_headers,
+    ]
 
 
 def bpf_object(source: Path) -> Path:

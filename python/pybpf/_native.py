@@ -7,6 +7,7 @@ is kept per thread, so that the error of a failed call carries it.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -29,6 +30,7 @@ __all__ = [
     "ffi",
     "info",
     "join_log",
+    "kernel_errno",
     "lib",
     "listen",
     "path_bytes",
@@ -106,19 +108,26 @@ def join_log(messages: list[tuple[int, str]], level: int = _DEBUG) -> str:
     return "".join(message for severity, message in messages if severity <= level)
 
 
+def kernel_errno(code: int) -> int:
+    """A negative code as errno; libbpf's own numbers (4000 and up) say that the input is bad."""
+    return -code if -code < 4000 else errno.EINVAL
+
+
 def check(result: int, operation: str, target: str, refusal: Refusal = KernelError) -> int:
     """``result`` where it is not negative; otherwise raise what ``refusal`` makes of it."""
     messages = take_log()
     if result >= 0:
         return result
-    raise refusal(operation, target, -result, join_log(messages, _WARN), join_log(messages))
+    raise refusal(
+        operation, target, kernel_errno(result), join_log(messages, _WARN), join_log(messages)
+    )
 
 
 def check_pointer(pointer: Any, operation: str, target: str, refusal: Refusal = KernelError) -> Any:
     """``pointer`` where it is not NULL; otherwise raise by errno, which must be untouched."""
-    error = ffi.errno
+    number = ffi.errno
     if pointer == NULL:
-        check(-error, operation, target, refusal)
+        check(-number, operation, target, refusal)
     take_log()
     return pointer
 

@@ -10,6 +10,7 @@ from pybpf.errors import KernelError, PrivilegeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
 
 # <linux/capability.h>
@@ -94,13 +95,19 @@ def explained(
 
 def mount_points(kind: str) -> list[str]:
     """Where file systems of that kind ("bpf", "tracefs", "cgroup2") are mounted."""
+    import re
+
     points = []
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         for line in mounts:
             fields, _, rest = line.partition(" - ")
             if rest.split(" ", 1)[0] == kind:
-                points.append(fields.split()[4].encode().decode("unicode_escape"))
+                points.append(re.sub(r"\\([0-7]{3})", _octal, fields.split()[4]))
     return points
+
+
+def _octal(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 8))
 
 
 def has_tracefs() -> bool:
@@ -112,9 +119,15 @@ def has_tracefs() -> bool:
 
 def on_bpffs(folder: str) -> bool:
     """Whether ``folder`` lies on a BPF file system, where alone things can be pinned."""
-    real = os.path.realpath(folder)
     try:
-        device = os.stat(real).st_dev
-        return any(os.stat(point).st_dev == device for point in mount_points("bpf"))
+        device = os.stat(folder).st_dev
     except OSError:
         return False
+    return any(_device(point) == device for point in mount_points("bpf"))
+
+
+def _device(path: str) -> int | None:
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return None

@@ -89,6 +89,7 @@ class Link:
 
     def unpin(self, path: str | os.PathLike[str]) -> None:
         """Remove the pin at ``path``; PinError where there is none."""
+        self.fileno()
         pins.unpin(path, self._what)
 
     def detach(self) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno as _errno
 import re
+from dataclasses import dataclass
 
-from pybpf import verifier
+from pybpf import pins, verifier
 from pybpf.errors import (
     KernelError,
     LoadError,
@@ -29,93 +30,183 @@ _PROGRAM_REFUSED = re.compile(r"^prog '([^']*)': BPF program load failed", re.MU
 _PROGRAM_NAMED = re.compile(r"^prog '([^']*)': ", re.MULTILINE)
 _MAP_REFUSED = re.compile(r"^map '([^']*)': failed to create", re.MULTILINE)
 _PINNED_MISMATCH = re.compile(r"couldn't reuse pinned map at '([^']*)': parameter mismatch")
+_PIN_REFUSED = re.compile(r"^map '([^']*)': failed to auto-pin at '([^']*)'", re.MULTILINE)
 _BTF_REFUSED = re.compile(
-    r"Error loading (?:vmlinux BTF|\.BTF into kernel)|failed to find valid kernel BTF"
-    r"|failed to parse target BTF|BTF is (?:required|mandatory)"
+    r"Error loading vmlinux BTF|failed to find valid kernel BTF|BTF is mandatory, can't proceed"
 )
+_TARGET_BTF_REFUSED = "failed to parse target BTF"
 _RELOCATION_FAILED = re.compile(
     r"failed to perform CO-RE relocations|extern '[^']*'[^\n]*not resolved|failed to relocate"
     r"|extern \([^)]*\) '[^']*'|failed to load Kconfig|failed to guess|: relo #\d+: "
 )
+_NO_TYPE = "missing BPF prog type"
+_GPL_ONLY = "GPL-restricted function"
+# libbpf goes on without the object's BTF, so its dump is not why a load failed
+_BTF_LOG = re.compile(
+    r"-- BEGIN BTF LOAD LOG ---?\n.*?-- END BTF LOAD LOG --\n|^[^\n]*BTF is optional, ignoring\.\n",
+    re.MULTILINE | re.DOTALL,
+)
 
 
-def load_error(
-    target: str, errno: int, warnings: str, log: str, differences: Callable[[str], str]
-) -> KernelError:
-    """The error of a failed bpf_object__load().
+@dataclass(frozen=True)
+class Failure:
+    """A failed bpf_object__load().
 
-    ``warnings`` is libbpf's decisive part of ``log``; ``differences(path)`` compares the map
-    pinned at a path with the object's own, as text.
+    ``warnings`` is libbpf's decisive part of ``log``; ``btf`` the BTF file that was given, if any;
+    ``differences(path)`` compares the map pinned at a path with the object's own, as text.
     """
-    if errno == 4003:  # LIBBPF_ERRNO__ENDIAN
-        errno = _errno.EINVAL
-    mismatch = _PINNED_MISMATCH.search(log)
-    if mismatch:
-        path = mismatch[1]
-        hint = f"unpin {path}, or change the object to what is pinned"
-        return PinError("reuse the map pinned at", path, errno, differences(path), log, hint)
-    refused = _PROGRAM_REFUSED.search(log)
-    if refused:
-        return _program_error(target, errno, refused[1], log)
-    if errno in (_errno.EPERM, _errno.EACCES):
-        lacking = privilege_hint()
-        if lacking:
-            return PrivilegeError("load", target, errno, warnings, log, lacking)
-    map_refused = _MAP_REFUSED.search(log)
-    if map_refused:
+
+    target: str
+    errno: int
+    warnings: str
+    log: str
+    btf: str | None
+    differences: Callable[[str], str]
+
+    def error(self) -> KernelError:
+        """The error that tells most about it."""
+        for explain in (
+            self._pinned_mismatch,
+            self._pin_refused,
+            self._program_refused,
+            self._privilege,
+            self._map_refused,
+            self._btf_refused,
+            self._relocation_failed,
+        ):
+            error = explain()
+            if error is not None:
+                return error
+        return self._other()
+
+    def _load_error(self, stage: str, hint: str, program: str | None = None) -> LoadError:
         return LoadError(
-            "create", f"map {map_refused[1]!r} of {target}", errno, warnings, log,
-            _map_hint(errno), stage="map",
-        )  # fmt: skip
-    named = _PROGRAM_NAMED.search(warnings)
-    program = named[1] if named else None
-    if _BTF_REFUSED.search(warnings):
-        hint = "CO-RE needs the kernel's BTF (CONFIG_DEBUG_INFO_BTF), or btf=FILE"
-        return LoadError("load", target, errno, warnings, log, hint, stage="btf", program=program)
-    if _RELOCATION_FAILED.search(warnings):
-        return RelocationError("relocate", target, errno, warnings, log, program=program)
-    hint = permission_hint() if errno == _errno.EPERM else ""
-    return LoadError("load", target, errno, warnings, log, hint, program=program)
+            "load", self.target, self.errno, self._detail, self.log, hint, stage, program
+        )
 
+    @property
+    def _detail(self) -> str:
+        return _BTF_LOG.sub("", self.warnings)
 
-def _program_error(target: str, errno: int, program: str, log: str) -> KernelError:
-    what = f"program {program!r} of {target}"
-    text = verifier.program_logs(log).get(program, "")
-    missing = verifier.missing_field(text)
-    if missing:
+    # ---- pins ----
+
+    def _pinned_mismatch(self) -> KernelError | None:
+        found = _PINNED_MISMATCH.search(self.log)
+        if found is None:
+            return None
+        path = found[1]
+        hint = f"unpin {path}, or change the object to what is pinned"
+        table = self.differences(path)
+        return PinError("reuse the map pinned at", path, self.errno, table, self.log, hint)
+
+    def _pin_refused(self) -> KernelError | None:
+        found = _PIN_REFUSED.search(self.log)
+        if found is None or privilege_hint():
+            return None
+        hint = pins.pin_hint(found[2])
+        what = f"pin map {found[1]!r} of {self.target}"
+        return PinError(what, f"at {found[2]}", self.errno, log=self.log, hint=hint)
+
+    # ---- programs ----
+
+    def _program_refused(self) -> KernelError | None:
+        found = _PROGRAM_REFUSED.search(self.log)
+        if found is None:
+            return None
+        program = found[1]
+        what = f"program {program!r} of {self.target}"
+        text = verifier.program_logs(self.log).get(program, "")
+        missing = verifier.missing_field(text)
+        if missing is not None:
+            return self._poisoned(program, what, missing)
+        lacking = self._lacking()
+        if text:
+            decisive = verifier.decisive_lines(text)
+            hint = lacking or _verifier_hint(text)
+            return VerifierError(
+                "verify", what, self.errno, decisive, self.log, hint,
+                program=program, verifier_log=text,
+            )  # fmt: skip
+        if lacking:
+            return PrivilegeError("load", what, self.errno, log=self.log, hint=lacking)
+        hint = permission_hint() if self.errno == _errno.EPERM else "the kernel gave no reason"
+        return LoadError("load", what, self.errno, log=self.log, hint=hint, program=program)
+
+    def _poisoned(self, program: str, what: str, missing: verifier.MissingField) -> RelocationError:
         absent = f"{missing.type_name}.{missing.field}" if missing.field else missing.type_name
         at = f"\n  at: {missing.source}" if missing.source else ""
         return RelocationError(
-            "relocate", what, errno, f"this kernel has no {absent}{at}", log,
+            "relocate",
+            what,
+            self.errno,
+            f"this kernel has no {absent}{at}",
+            self.log,
             f"guard it with bpf_core_{_guard(missing.kind)}(), or load on a kernel that has it",
-            program=program, type_name=missing.type_name, field=missing.field,
+            program=program,
+            type_name=missing.type_name,
+            field=missing.field,
             source=missing.source,
-        )  # fmt: skip
-    lacking = privilege_hint() if errno in (_errno.EPERM, _errno.EACCES) else ""
-    if lacking and not text:
-        return PrivilegeError("load", what, errno, log, log, lacking)
-    if not text:
-        hint = permission_hint() if errno == _errno.EPERM else "the kernel gave no reason"
-        return LoadError("load", what, errno, "", log, hint, stage="program", program=program)
-    hint = lacking or "the whole log: error.verifier_log, or `pybpf load --verbose`"
-    return VerifierError(
-        "verify",
-        what,
-        errno,
-        verifier.decisive_lines(text),
-        log,
-        hint,
-        program=program,
-        verifier_log=text,
-    )
+        )
+
+    # ---- privileges, maps, types ----
+
+    def _lacking(self) -> str:
+        return privilege_hint() if self.errno in (_errno.EPERM, _errno.EACCES) else ""
+
+    def _privilege(self) -> KernelError | None:
+        lacking = self._lacking()
+        if not lacking:
+            return None
+        return PrivilegeError("load", self.target, self.errno, self._detail, self.log, lacking)
+
+    def _map_refused(self) -> KernelError | None:
+        found = _MAP_REFUSED.search(self.log)
+        if found is None:
+            return None
+        what = f"map {found[1]!r} of {self.target}"
+        hint = _map_hint(self.errno)
+        return LoadError("create", what, self.errno, self._detail, self.log, hint, stage="map")
+
+    def _btf_refused(self) -> KernelError | None:
+        if _TARGET_BTF_REFUSED in self.warnings:
+            hint = "it takes a file of raw BTF, or an ELF file with a section .BTF"
+            what = f"types from {self.btf}"
+            return LoadError("read", what, self.errno, self._detail, self.log, hint, stage="btf")
+        if not _BTF_REFUSED.search(self.warnings):
+            return None
+        hint = "CO-RE needs the kernel's BTF (CONFIG_DEBUG_INFO_BTF), or btf=FILE"
+        return self._load_error("btf", hint, self._named_program())
+
+    def _relocation_failed(self) -> KernelError | None:
+        if not _RELOCATION_FAILED.search(self.warnings):
+            return None
+        program = self._named_program()
+        return RelocationError(
+            "relocate", self.target, self.errno, self._detail, self.log, program=program
+        )
+
+    def _other(self) -> KernelError:
+        hint = permission_hint() if self.errno == _errno.EPERM else ""
+        if _NO_TYPE in self.warnings:
+            hint = "name its section as libbpf knows it, such as tp/sched/sched_switch, or set type"
+        return self._load_error("program", hint, self._named_program())
+
+    def _named_program(self) -> str | None:
+        found = _PROGRAM_NAMED.search(self.warnings)
+        return found[1] if found else None
+
+
+def _verifier_hint(log: str) -> str:
+    if _GPL_ONLY in log:
+        return 'give the object a license: char LICENSE[] SEC("license") = "GPL";'
+    return "the whole log: error.verifier_log, or `pybpf load --verbose`"
 
 
 def _guard(kind: str) -> str:
     if kind.startswith("enumval"):
         return "enum_value_exists"
-    return (
-        "type_exists" if kind.startswith(("type", "local_type", "target_type")) else "field_exists"
-    )
+    is_type = kind.startswith(("type", "local_type", "target_type"))
+    return "type_exists" if is_type else "field_exists"
 
 
 def _map_hint(errno: int) -> str:

@@ -285,7 +285,8 @@ class Map(MutableMapping["Any", "Any"]):
         pins.pin(self.fileno(), path, f"map {self.name!r}")
 
     def unpin(self, path: str | os.PathLike[str]) -> None:
-        """Remove the pin at ``path``; PinError where there is none."""
+        """Remove the map's pin at ``path``; PinError where nothing is pinned."""
+        self.fileno()
         pins.unpin(path, f"map {self.name!r}")
 
     def close(self) -> None:

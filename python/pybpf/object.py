@@ -49,6 +49,10 @@ if TYPE_CHECKING:
     Item = TypeVar("Item", ObjectMap, ObjectProgram)
 
 _EOPNOTSUPP = 95
+_OPEN_HINTS = {
+    "legacy map definitions": 'hint: define maps as BTF structs in SEC(".maps")',
+    "BTF is required": "hint: maps are described by BTF; compile with clang -g",
+}
 # of MapType, without the enum's import
 _STRUCT_OPS = 26
 _RINGBUF = 27
@@ -102,8 +106,12 @@ def open(
     ObjectFormatError for what is no such object, ObjectNotFoundError for a missing file.  The
     caller owns the Object: close() it, or use ``with``.
     """
+    if not 0 <= log_level < 1 << 32:
+        raise ValueError(f"log_level is a sum of 1, 2 and 4, not {log_level}")
     if token is not None and _native.version() < (1, 4):
-        hint = "BPF tokens need libbpf 1.4; this pybpf is built with {}.{}".format(*_native.version())
+        hint = "BPF tokens need libbpf 1.4; this pybpf is built with {}.{}".format(
+            *_native.version()
+        )
         raise NotSupportedError("use BPF token of", os.fspath(token), _EOPNOTSUPP, hint=hint)
     data, path = _read(source)
     elf.check_object(data, path, foreign=True)
@@ -112,7 +120,7 @@ def open(
     keep = [
         ffi.new("char[]", text)
         for text in (
-            name.encode(),
+            os.fsencode(name),
             os.fsencode(pin_root) if pin_root is not None else b"",
             kconfig.encode() if kconfig is not None else b"",
             os.fsencode(btf) if btf is not None else b"",
@@ -129,7 +137,8 @@ def open(
     messages = _native.take_log()
     if code < 0:
         raise _open_error(-code, path, _native.join_log(messages, 0))
-    return Object(pointer[0], path, elf.license(data), _byte_order(data), log_level)
+    custom_btf = None if btf is None else os.fspath(btf)
+    return Object(pointer[0], path, elf.license(data), _byte_order(data), log_level, custom_btf)
 
 
 def load(source: ObjectSource, **options: Any) -> Object:
@@ -180,9 +189,9 @@ def _byte_order(data: bytes) -> str:
 
 def _open_error(errno: int, path: str | None, warnings: str) -> Exception:
     lines = [line for line in warnings.splitlines() if line.strip()]
-    return ObjectFormatError(
-        "libbpf cannot open it: " + ("\n  ".join(lines) or os.strerror(errno)), path
-    )
+    lines = lines[-8:] or [os.strerror(errno)]
+    lines += [hint for words, hint in _OPEN_HINTS.items() if words in warnings]
+    return ObjectFormatError("libbpf cannot open it: " + "\n  ".join(lines), path)
 
 
 class Object:
@@ -193,7 +202,13 @@ class Object:
     """
 
     def __init__(
-        self, pointer: Any, path: str | None, license: str | None, byte_order: str, log_level: int
+        self,
+        pointer: Any,
+        path: str | None,
+        license: str | None,
+        byte_order: str,
+        log_level: int,
+        custom_btf: str | None,
     ) -> None:
         self.path = path
         self.license = license
@@ -202,6 +217,7 @@ class Object:
         self._handle = Handle(pointer, lib.bpf_object__close, f"object {self.name!r}")
         self._state = "open"
         self._log_level = log_level
+        self._custom_btf = custom_btf
         self._log = ""
         self._links: list[Link] = []
         self._readers: list[RingReader] = []
@@ -319,16 +335,20 @@ class Object:
         try:
             if code < 0:
                 self._state = "failed"
-                from pybpf.load_errors import load_error
-
-                warnings = _native.join_log(messages, 0)
-                raise load_error(
-                    f"object {self.name!r}", -code, warnings, self._log, self._pinned_difference
+                raise self._why_load_failed(
+                    _native.kernel_errno(code), _native.join_log(messages, 0)
                 )
             self._state = "loaded"
             self._keep_verifier_output(wants_log)
         finally:
             lib.pybpf_load_stats_clear()
+
+    def _why_load_failed(self, errno: int, warnings: str) -> Exception:
+        from pybpf.load_errors import Failure
+
+        target = f"object {self.name!r}"
+        difference = self._pinned_difference
+        return Failure(target, errno, warnings, self._log, self._custom_btf, difference).error()
 
     def _require_native_order(self) -> None:
         if self.byte_order != sys.byteorder:

@@ -7,7 +7,7 @@ import errno as _errno
 import os
 
 from pybpf import pins
-from pybpf.errors import PinError
+from pybpf.errors import Error, PinError
 from pybpf.kernel import on_bpffs
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ def store(obj: Object, folder: str | os.PathLike[str]) -> list[str]:
     bpffs refuses, becomes "_".  All or nothing: where one fails, those before it are removed and
     PinError is raised.  The object may be closed then: what is pinned stays attached.
     """
-    top = os.fspath(folder)
+    top = os.fspath(folder).rstrip("/")
     wanted = [("maps", each.name, each) for each in obj.maps.values() if each.autocreate]
     wanted += [("programs", each.name, each) for each in obj.programs.values() if each.loaded]
     wanted += [
@@ -33,8 +33,8 @@ def store(obj: Object, folder: str | os.PathLike[str]) -> list[str]:
     made: list[str] = []
     done: list[str] = []
     try:
-        for name in ("", *_FOLDERS):
-            _make_folder(os.path.join(top, name), made)
+        for path in (top, *(os.path.join(top, name) for name in _FOLDERS)):
+            make_folder(path, made)
         for kind, name, item in wanted:
             path = os.path.join(top, kind, name.replace(".", "_"))
             item.pin(path)
@@ -48,7 +48,8 @@ def store(obj: Object, folder: str | os.PathLike[str]) -> list[str]:
     return done
 
 
-def _make_folder(path: str, made: list[str]) -> None:
+def make_folder(path: str, made: list[str]) -> None:
+    """Make a folder of a bpffs where it is missing, and note it in ``made``; PinError."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(os.path.abspath(path))
@@ -64,28 +65,39 @@ def _make_folder(path: str, made: list[str]) -> None:
 def remove(folder: str | os.PathLike[str]) -> list[str]:
     """Remove what store() left below ``folder``, links first, and the folder; the pins' paths.
 
-    PinError where it is no folder of a bpffs, or holds anything else (nothing is removed then).
+    A folder of nothing but such folders is removed with them.  PinError where it is no folder of
+    a bpffs or holds anything else (nothing is removed then), PrivilegeError without permission.
     """
-    top = os.fspath(folder)
+    top = os.fspath(folder).rstrip("/")
+    try:
+        pinned, folders = _contents(top)
+        for path in pinned:
+            pins.unpin(path, "what is")
+        for path in folders:
+            os.rmdir(path)
+    except OSError as error:
+        if isinstance(error, Error):
+            raise
+        raise pins.refused("unload", top, error, top) from None
+    return pinned
+
+
+def _contents(top: str) -> tuple[list[str], list[str]]:
+    """All pins and folders below ``top``, in the order of their removal."""
     if not os.path.isdir(top) or not on_bpffs(top):
-        raise PinError("unload", top, _errno.ENOENT, hint=f"{top} is no folder on a bpffs")
-    strangers = sorted(set(os.listdir(top)) - set(_FOLDERS))
-    if strangers or not os.listdir(top):
+        hint = f"{top} is no folder on a bpffs"
+        raise PinError("unload", top, _errno.ENOENT, hint=hint)
+    names = sorted(os.listdir(top))
+    if set(names) <= set(_FOLDERS) and names:
+        inner = [os.path.join(top, kind) for kind in _FOLDERS if kind in names]
+        pinned = [os.path.join(path, name) for path in inner for name in sorted(os.listdir(path))]
+        return pinned, [*inner, top]
+    below = [os.path.join(top, name) for name in names]
+    strangers = [path for path in below if not os.path.isdir(path) or not os.listdir(path)]
+    if strangers or not names:
         what = f"it holds {', '.join(strangers)}" if strangers else "it is empty"
-        raise PinError(
-            "unload",
-            top,
-            _errno.EINVAL,
-            hint=f"`pybpf load --pin` did not make this folder: {what}",
-        )
-    removed = []
-    for kind in _FOLDERS:
-        inner = os.path.join(top, kind)
-        for name in sorted(os.listdir(inner)) if os.path.isdir(inner) else ():
-            pins.unpin(os.path.join(inner, name), kind)
-            removed.append(os.path.join(inner, name))
-    for kind in _FOLDERS:
-        if os.path.isdir(os.path.join(top, kind)):
-            os.rmdir(os.path.join(top, kind))
-    os.rmdir(top)
-    return removed
+        hint = f"`pybpf load --pin` did not make this folder: {what}"
+        raise PinError("unload", top, _errno.EINVAL, hint=hint)
+    parts = [_contents(path) for path in below]
+    pinned = [path for part in parts for path in part[0]]
+    return pinned, [*(path for part in parts for path in part[1]), top]

@@ -9,7 +9,7 @@ import stat
 
 from pybpf import _native
 from pybpf._native import lib
-from pybpf.errors import PinError
+from pybpf.errors import KernelError, PinError
 from pybpf.kernel import explained, mount_points, on_bpffs
 
 
@@ -26,10 +26,13 @@ def unpin(path: str | os.PathLike[str], what: str) -> None:
     try:
         os.unlink(path)
     except OSError as error:
-        name = os.fspath(path)
-        raise PinError(
-            f"unpin {what}", f"at {name}", error.errno or 0, hint=_open_hint(name)
-        ) from None
+        raise refused(f"unpin {what}", f"at {os.fspath(path)}", error, os.fspath(path)) from None
+
+
+def refused(operation: str, target: str, error: OSError, path: str) -> KernelError:
+    """PinError, or PrivilegeError, for what the file system refused at ``path``."""
+    explain = explained(PinError, lambda _: _open_hint(path))
+    return explain(operation, target, error.errno or 0, "", "")
 
 
 def open_pinned(path: str | os.PathLike[str], kind: str) -> int:

@@ -163,6 +163,7 @@ class Program:
 
     def unpin(self, path: str | os.PathLike[str]) -> None:
         """Remove the pin at ``path``; PinError where there is none."""
+        self.fileno()
         pins.unpin(path, f"program {self.name!r}")
 
     def close(self) -> None:

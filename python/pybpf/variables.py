@@ -146,7 +146,8 @@ class Section(MutableMapping["str", "Any"]):
         return len(self._variables())
 
     def __repr__(self) -> str:
-        return f"<Section {self._section} of {self._owner.name!r}: {', '.join(self)}>"
+        inside = "closed" if self._owner.closed else ", ".join(self)
+        return f"<Section {self._section} of {self._owner.name!r}: {inside}>"
 
 
 class Variables(Mapping["str", "Any"]):

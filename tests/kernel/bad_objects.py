@@ -17,7 +17,7 @@ PRELUDE = """
 #define __type(name, value) typeof(value) *name
 static void *(*bpf_map_lookup_elem)(void *, const void *) = (void *)1;
 static unsigned long long (*bpf_get_current_pid_tgid)(void) = (void *)14;
-static long (*bpf_ringbuf_output)(void *, void *, unsigned long long, unsigned long long) = (void *)130;
+static long (*bpf_ringbuf_output)(void *, void *, unsigned long long, long) = (void *)130;
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 """
 

@@ -46,15 +46,19 @@ def kernel_ids():
 def held_elsewhere():
     """The ids that descriptors of other processes hold."""
     held = {kind: set() for kind in GET_NEXT_ID}
-    for info in Path("/proc").glob("[0-9]*/fdinfo/*"):
-        if info.parts[2] == str(os.getpid()):
-            continue
-        try:
-            lines = info.read_text().splitlines()
-        except OSError:
-            continue  # it ended meanwhile
-        for line in lines:
-            name, _, value = line.partition(":")
-            if name in ("prog_id", "map_id", "link_id"):
-                held[name.removesuffix("_id")].add(int(value))
+    for process in set(filter(str.isdigit, os.listdir("/proc"))) - {str(os.getpid())}:
+        for name, number in numbers_in(Path(f"/proc/{process}/fdinfo")):
+            held[name].add(number)
     return held
+
+
+def numbers_in(folder):
+    """("prog", 5), ("map", 7) ... of one process's descriptors; of those that stay, if it ends."""
+    try:
+        for info in folder.iterdir():
+            for line in info.read_text().splitlines():
+                name, _, value = line.partition(":")
+                if name in ("prog_id", "map_id", "link_id"):
+                    yield name.removesuffix("_id"), int(value)
+    except OSError:
+        return

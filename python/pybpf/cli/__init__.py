@@ -14,7 +14,7 @@ import os
 import sys
 
 from pybpf.cli import inspect, load, unload
-from pybpf.cli.output import INTERRUPTED, USAGE, UsageError, report_error, status_of
+from pybpf.cli.output import INTERRUPTED, REFUSED, USAGE, UsageError, report_error, status_of
 from pybpf.errors import Error
 
 EXIT_STATUS = (
@@ -38,19 +38,25 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit status."""
     options = make_parser().parse_args(arguments)
+    if sys.stdout is None:
+        print("pybpf: stdout is closed", file=sys.stderr)
+        return USAGE
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files
     try:
         status: int = options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # whoever read our output has gone; Python must not trip over that again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except UsageError as error:
         print(f"pybpf: {error}", file=sys.stderr)
         return USAGE
     except Error as error:
         report_error(error)
         return status_of(error)
+    except OSError as error:
+        # nobody reads our output, or nothing takes it; Python must not trip over that at exit again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"pybpf: writing the output: {error.strerror}", file=sys.stderr)
+        return REFUSED
     return status

@@ -44,7 +44,7 @@ def add_parser(commands: Any) -> None:
     )
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="a .bpf.o")
-    add("--duration", type=float, metavar="S", help="stop after S seconds")
+    add("--duration", type=seconds, metavar="S", help="stop after S seconds")
     add("--no-attach", action="store_true", help="load only")
     add("--check", action="store_true", help="load, report and unload; attach nothing, pin nothing")
     add("--only", action="append", metavar="PROG", help="load this program alone (may be repeated)")
@@ -71,6 +71,7 @@ def add_parser(commands: Any) -> None:
     add(
         "--log-level",
         type=int,
+        choices=range(8),
         default=0,
         metavar="N",
         help="verifier's log: 1 failing path, 2 everything, +4 statistics",
@@ -84,6 +85,13 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
+
+
 def run(options: argparse.Namespace) -> int:
     if options.check:
         return check(options)
@@ -91,8 +99,9 @@ def run(options: argparse.Namespace) -> int:
         objects = [stack.enter_context(bring_up(path, options)) for path in options.files]
         if options.pin:
             pin(objects, options)
-        for path, obj in zip(options.files, objects, strict=True):
-            report(path, obj, options)
+        folders = pin_folders(objects, options) if options.pin else [None] * len(objects)
+        for path, obj, folder in zip(options.files, objects, folders, strict=True):
+            report(path, obj, folder, options)
         if options.pin:
             if not options.json:
                 print(f"pinned at {options.pin}; `pybpf unload {options.pin}` takes it down")
@@ -149,8 +158,7 @@ def configure(obj: Object, path: str, options: argparse.Namespace) -> None:
                 program.autoload = program.name in options.only
         for setting in options.var:
             name, value = split_setting(setting, "--var NAME=VALUE")
-            section = obj.variables.section_of(name)
-            section[name] = parse_value(section.variable(name).type, value)
+            set_variable(obj, name, value)
         for setting in options.map:
             name, value = split_setting(setting, "--map NAME.max_entries=N")
             map_name, _, field = name.rpartition(".")
@@ -161,6 +169,15 @@ def configure(obj: Object, path: str, options: argparse.Namespace) -> None:
             obj.maps[map_name].max_entries = entries(setting, value)
     except (pybpf.NotFoundError, pybpf.LayoutError, OverflowError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def set_variable(obj: Object, name: str, text: str) -> None:
+    section = obj.variables.section_of(name)
+    try:
+        value = parse_value(section.variable(name).type, text)
+    except pybpf.LayoutError as error:
+        raise UsageError(f"variable {name}: {error}") from None
+    section[name] = value
 
 
 def split_setting(setting: str, form: str) -> tuple[str, str]:
@@ -180,32 +197,41 @@ def entries(setting: str, value: str) -> int:
     return number
 
 
-def pin(objects: list[Object], options: argparse.Namespace) -> None:
-    """Pin all objects, each in a folder of its name where there are several; all or nothing."""
+def pin_folders(objects: list[Object], options: argparse.Namespace) -> list[str]:
+    """Where each object is pinned: --pin DIR, or DIR/NAME where there are several."""
     if len(objects) == 1:
-        pin_folder.store(objects[0], options.pin)
-        return
-    names = {obj.name for obj in objects}
-    if len(names) < len(objects):
+        return [options.pin]
+    names = [obj.name.replace(".", "_") for obj in objects]
+    if len(set(names)) < len(names):
         raise UsageError("--pin: two objects have the same name; pin them one by one")
+    return [os.path.join(options.pin, name) for name in names]
+
+
+def pin(objects: list[Object], options: argparse.Namespace) -> None:
+    """Pin all objects; all or nothing."""
+    made: list[str] = []
     done: list[str] = []
     try:
-        for obj in objects:
-            folder = f"{options.pin.rstrip('/')}_{obj.name}"
+        if len(objects) > 1:
+            pin_folder.make_folder(options.pin.rstrip("/"), made)
+        for obj, folder in zip(objects, pin_folders(objects, options), strict=True):
             pin_folder.store(obj, folder)
             done.append(folder)
     except BaseException:
         for folder in done:
             pin_folder.remove(folder)
+        for folder in made:
+            os.rmdir(folder)
         raise
 
 
 # ---- telling -------------------------------------------------------------------------------------
 
 
-def report(path: str, obj: Object, options: argparse.Namespace) -> None:
+def report(path: str, obj: Object, folder: str | None, options: argparse.Namespace) -> None:
+    """What is loaded and attached, and pinned below ``folder``."""
     if options.json:
-        print(json.dumps(describe(path, obj)), flush=True)
+        print(json.dumps(describe(path, obj, folder)), flush=True)
         return
     print(f"{path}: loaded")
     attached = {link.source: link.what.partition(" to ")[2] or "registered" for link in obj.links}
@@ -236,7 +262,7 @@ def report(path: str, obj: Object, options: argparse.Namespace) -> None:
                     m.value_size,
                     m.max_entries,
                     m.id,
-                    pinned_at(m, options),
+                    pinned_at(m, folder) or "-",
                 )
                 for m in maps
             ],
@@ -244,13 +270,13 @@ def report(path: str, obj: Object, options: argparse.Namespace) -> None:
     sys.stdout.flush()
 
 
-def pinned_at(bpf_map: ObjectMap, options: argparse.Namespace) -> str:
-    if options.pin:
-        return os.path.join(options.pin, "maps", bpf_map.name.replace(".", "_"))
-    return bpf_map.pin_path or "-"
+def pinned_at(bpf_map: ObjectMap, folder: str | None) -> str | None:
+    if folder is not None:
+        return os.path.join(folder, "maps", bpf_map.name.replace(".", "_"))
+    return bpf_map.pin_path
 
 
-def describe(path: str, obj: Object) -> dict[str, Any]:
+def describe(path: str, obj: Object, folder: str | None = None) -> dict[str, Any]:
     """A loaded object as JSON."""
     links: dict[Any, list[str]] = {}
     for link in obj.links:
@@ -275,7 +301,7 @@ def describe(path: str, obj: Object) -> dict[str, Any]:
                 "value_size": m.value_size,
                 "max_entries": m.max_entries,
                 "id": m.id,
-                "pinned": m.pin_path,
+                "pinned": pinned_at(m, folder),
             }
             for m in obj.maps.values()
             if m.autocreate
@@ -304,10 +330,8 @@ def check(options: argparse.Namespace) -> int:
     for path in options.files:
         try:
             with check_one(path, options) as obj:
-                if options.json:
-                    print(json.dumps(describe(path, obj)), flush=True)
-                else:
-                    report(path, obj, options)
+                report(path, obj, None, options)
+                if not options.json:
                     print(f"{path}: loads on this kernel", flush=True)
                 if options.verbose:
                     print(obj.log, end="", file=sys.stderr)

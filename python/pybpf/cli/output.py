@@ -92,7 +92,8 @@ def record_text(value: Any, btf_type: Type | None) -> str:
     names = _enumerators(btf_type)
     members = plain(value)
     return " ".join(
-        f"{name}={names.get(name, {}).get(member, member)}" for name, member in members.items()
+        f"{name}={names[name].get(member, member) if name in names else member}"
+        for name, member in members.items()
     )
 
 
