@@ -25,16 +25,27 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="needs root"))
 
 
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def make_private(mount_point, recursive):
+    flags = MS_PRIVATE | (MS_REC if recursive else 0)
+    if libc.mount(None, mount_point.encode(), None, flags, None):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), mount_point)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_mounts():
     """A mount namespace of our own: what tests mount ends with them and shows nowhere else."""
     if os.geteuid() != 0:
-        yield
         return
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNS) or libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
+    if libc.unshare(CLONE_NEWNS):
         pytest.exit(f"cannot make a mount namespace: {os.strerror(ctypes.get_errno())}", 1)
-    yield
+    try:
+        make_private("/", recursive=True)
+    except OSError:  # a chroot, whose root is no mount point
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            make_private(line.split()[4], recursive=False)
 
 
 @pytest.fixture(scope="session")
