@@ -74,7 +74,7 @@ AS_NOBODY = (
 WITHOUT_BPFFS = (
     "unshare",
     "--mount",
-    "--propagation=private",
+    "--propagation=unchanged",
     "sh",
     "-ec",
     'umount -a -t bpf; if grep " - bpf " /proc/self/mountinfo >&2; then exit 99; fi; exec "$@"',
