@@ -271,7 +271,7 @@ def libbpf() -> Path:
         re.findall(rf"LIBBPF_{part}_VERSION := (\d+)", makefile)[0]
         for part in ("MAJOR", "MINOR", "PATCH")
     )
-    key = digest(version, str(source), *sorted((source / "src").glob("*.[ch]")))
+    key = digest(version, *sorted((source / "src").glob("*.[ch]")))
     stamp = prefix / "stamp"
     if is_current(stamp, key):
         return prefix
@@ -430,8 +430,8 @@ def test(arguments: list[str]) -> int:
     if os.geteuid() == 0:
         environment["PYBPF_KERNEL_TESTS"] = "required"
     else:
-        say("not root: only the unit tests can run; the kernel tests need root")
-        arguments = [*arguments, str(ROOT / "tests/unit")]
+        say("not root: unit and fuzz tests only; the kernel tests need root")
+        arguments = [*arguments, "tests/unit", "tests/fuzz"]
     say("running the tests")
     return subprocess.call(
         [str(VENV_PYTHON), "-m", "pytest", *arguments], cwd=ROOT, env=environment
