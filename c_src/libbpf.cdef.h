@@ -37,7 +37,6 @@ struct bpf_link;
 struct bpf_insn;
 struct btf;
 
-const char *libbpf_version_string(void);
 uint32_t libbpf_major_version(void);
 uint32_t libbpf_minor_version(void);
 const char *libbpf_bpf_attach_type_str(int);
@@ -106,9 +105,6 @@ struct bpf_link *bpf_map__attach_struct_ops(const struct bpf_map *);
 
 struct bpf_link *bpf_link__open(const char *);
 int bpf_link__fd(const struct bpf_link *);
-const char *bpf_link__pin_path(const struct bpf_link *);
-int bpf_link__pin(struct bpf_link *, const char *);
-int bpf_link__unpin(struct bpf_link *);
 int bpf_link__detach(struct bpf_link *);
 void bpf_link__disconnect(struct bpf_link *);
 int bpf_link__destroy(struct bpf_link *);
@@ -123,7 +119,6 @@ int bpf_obj_pin(int, const char *);
 int bpf_obj_get(const char *);
 int bpf_map_get_fd_by_id(uint32_t);
 int bpf_prog_get_fd_by_id(uint32_t);
-int bpf_link_get_fd_by_id(uint32_t);
 int bpf_obj_get_info_by_fd(int, void *, uint32_t *);
 
 /* shim.h */
@@ -143,6 +138,7 @@ struct pybpf_open_options {
 int pybpf_open(const void *, size_t, const struct pybpf_open_options *, struct bpf_object **);
 int pybpf_load(struct bpf_object *);
 const char *pybpf_load_stats(int);
+#define PYBPF_HAS_LOAD_STATS ...
 void pybpf_load_stats_clear(void);
 
 struct pybpf_map_options {
@@ -178,7 +174,8 @@ struct pybpf_rings;
 struct pybpf_rings *pybpf_rings_new(void);
 int pybpf_rings_add(struct pybpf_rings *, int);
 int pybpf_rings_epoll_fd(const struct pybpf_rings *);
-int pybpf_rings_drain(struct pybpf_rings *, size_t);
+int pybpf_rings_drain(struct pybpf_rings *, uint64_t, size_t);
+uint64_t pybpf_rings_batch(const struct pybpf_rings *);
 const struct pybpf_record *pybpf_rings_records(const struct pybpf_rings *);
 const char *pybpf_rings_data(const struct pybpf_rings *);
 void pybpf_rings_free(struct pybpf_rings *);

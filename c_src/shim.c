@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -27,6 +28,10 @@ static __thread struct {
 	size_t size, capacity;
 	int level;
 } messages = {.level = LIBBPF_INFO};
+
+struct message_header {
+	uint32_t level, length;
+};
 
 static bool messages_reserve(size_t more)
 {
@@ -55,9 +60,11 @@ static int keep_message(enum libbpf_print_level level, const char *format, va_li
 		return 0;
 	va_copy(again, arguments);
 	length = vsnprintf(NULL, 0, format, arguments);
-	if (length >= 0 && messages_reserve((size_t)length + 3)) {
-		messages.text[messages.size++] = 0x1e;
-		messages.text[messages.size++] = (char)('0' + level);
+	if (length >= 0 && messages_reserve(sizeof(struct message_header) + (size_t)length + 1)) {
+		struct message_header header = {(uint32_t)level, (uint32_t)length};
+
+		memcpy(messages.text + messages.size, &header, sizeof(header));
+		messages.size += sizeof(header);
 		vsnprintf(messages.text + messages.size, (size_t)length + 1, format, again);
 		messages.size += (size_t)length;
 	}
@@ -320,21 +327,21 @@ int pybpf_perf_tracepoint(uint64_t id)
 
 #define BATCH_FULL (-ECANCELED)
 
-struct pybpf_rings;
-
 struct ring_source {
 	struct pybpf_rings *rings;
+	struct ring_buffer *buffer;
 	uint32_t index;
 };
 
 struct pybpf_rings {
-	struct ring_buffer *buffers;
+	int epoll_fd;
 	struct ring_source **sources;
-	uint32_t source_count;
+	uint32_t source_count, next_source;
 	struct pybpf_record *records;
 	size_t record_count, record_capacity;
 	char *data;
 	size_t size, capacity, max_bytes;
+	uint64_t batch;
 	bool out_of_memory;
 };
 
@@ -374,14 +381,25 @@ static int store_record(void *context, void *data, size_t size)
 
 struct pybpf_rings *pybpf_rings_new(void)
 {
-	return calloc(1, sizeof(struct pybpf_rings));
+	struct pybpf_rings *rings = calloc(1, sizeof(*rings));
+
+	if (!rings)
+		return NULL;
+	rings->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (rings->epoll_fd < 0) {
+		free(rings);
+		return NULL;
+	}
+	return rings;
 }
 
+/* Each ring has a libbpf reader of its own, so that drain can begin with any of them. */
 int pybpf_rings_add(struct pybpf_rings *rings, int map_fd)
 {
-	struct ring_source *source = malloc(sizeof(*source));
+	struct epoll_event event = {.events = EPOLLIN};
+	struct ring_source *source = calloc(1, sizeof(*source));
 	struct ring_source **sources;
-	int err = 0;
+	int err;
 
 	if (!source)
 		return -ENOMEM;
@@ -393,13 +411,15 @@ int pybpf_rings_add(struct pybpf_rings *rings, int map_fd)
 	rings->sources = sources;
 	source->rings = rings;
 	source->index = rings->source_count;
-	if (rings->buffers) {
-		err = ring_buffer__add(rings->buffers, map_fd, store_record, source);
-	} else {
-		rings->buffers = ring_buffer__new(map_fd, store_record, source, NULL);
-		err = rings->buffers ? 0 : -errno;
+	source->buffer = ring_buffer__new(map_fd, store_record, source, NULL);
+	if (!source->buffer) {
+		err = -errno;
+		free(source);
+		return err;
 	}
-	if (err) {
+	if (epoll_ctl(rings->epoll_fd, EPOLL_CTL_ADD, map_fd, &event) < 0) {
+		err = -errno;
+		ring_buffer__free(source->buffer);
 		free(source);
 		return err;
 	}
@@ -409,23 +429,43 @@ int pybpf_rings_add(struct pybpf_rings *rings, int map_fd)
 
 int pybpf_rings_epoll_fd(const struct pybpf_rings *rings)
 {
-	return ring_buffer__epoll_fd(rings->buffers);
+	return rings->epoll_fd;
 }
 
-/* How many records the batch holds; max_bytes is overstepped by at most one record. */
-int pybpf_rings_drain(struct pybpf_rings *rings, size_t max_bytes)
+/*
+ * How many records the batch holds; max_bytes is overstepped by at most one record.  While the caller
+ * has not seen the last batch, that one is given again: an exception on the way loses nothing.  What
+ * did not fit waits its turn: the next batch begins with the ring after the one that filled this.
+ */
+int pybpf_rings_drain(struct pybpf_rings *rings, uint64_t seen_batch, size_t max_bytes)
 {
-	int err;
+	uint32_t first = rings->next_source;
 
+	if (seen_batch != rings->batch)
+		return (int)rings->record_count;
 	rings->record_count = rings->size = 0;
 	rings->max_bytes = max_bytes;
 	rings->out_of_memory = false;
-	err = ring_buffer__consume(rings->buffers);
+	for (uint32_t i = 0; i < rings->source_count; i++) {
+		uint32_t at = (first + i) % rings->source_count;
+		int err = ring_buffer__consume(rings->sources[at]->buffer);
+
+		if (err == BATCH_FULL) {
+			rings->next_source = (at + 1) % rings->source_count;
+			break;
+		}
+		if (err < 0)
+			return err;
+	}
 	if (rings->out_of_memory)
 		return -ENOMEM;
-	if (err < 0 && err != BATCH_FULL)
-		return err;
+	rings->batch++;
 	return (int)rings->record_count;
+}
+
+uint64_t pybpf_rings_batch(const struct pybpf_rings *rings)
+{
+	return rings->batch;
 }
 
 const struct pybpf_record *pybpf_rings_records(const struct pybpf_rings *rings)
@@ -440,9 +480,11 @@ const char *pybpf_rings_data(const struct pybpf_rings *rings)
 
 void pybpf_rings_free(struct pybpf_rings *rings)
 {
-	ring_buffer__free(rings->buffers);
-	for (uint32_t i = 0; i < rings->source_count; i++)
+	for (uint32_t i = 0; i < rings->source_count; i++) {
+		ring_buffer__free(rings->sources[i]->buffer);
 		free(rings->sources[i]);
+	}
+	close(rings->epoll_fd);
 	free(rings->sources);
 	free(rings->records);
 	free(rings->data);

@@ -14,8 +14,8 @@
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
-/* libbpf's messages, kept for the calling thread until it clears them.  Each begins with the byte
- * 0x1e and the digit of its enum libbpf_print_level. */
+/* libbpf's messages, kept for the calling thread until it clears them.  Each begins with two 32-bit
+ * numbers, its enum libbpf_print_level and its length. */
 void pybpf_log_install(void);
 void pybpf_log_level(int level);
 const char *pybpf_log_text(size_t *size);
@@ -35,9 +35,15 @@ int pybpf_open(const void *data, size_t size, const struct pybpf_open_options *o
 	       struct bpf_object **object);
 
 /* bpf_object__load() that also keeps, for the calling thread, the verifier's statistics of every
- * program it loads: pybpf_load_stats() gives them by program fd, NULL where there are none. */
+ * program it loads, where PYBPF_HAS_LOAD_STATS: pybpf_load_stats() gives them by program fd, NULL
+ * where there are none. */
 int pybpf_load(struct bpf_object *object);
 const char *pybpf_load_stats(int program_fd);
+#ifdef PYBPF_WRAP_SYSCALL
+#define PYBPF_HAS_LOAD_STATS 1
+#else
+#define PYBPF_HAS_LOAD_STATS 0
+#endif
 void pybpf_load_stats_clear(void);
 
 struct pybpf_map_options {
@@ -68,7 +74,7 @@ int pybpf_test_run(int program_fd, struct pybpf_test_run *run);
 int pybpf_tracefs_open(void);
 int pybpf_perf_tracepoint(uint64_t id);
 
-/* Ring buffers, drained into one batch that stays valid until the next drain. */
+/* Ring buffers, drained into one numbered batch that stays valid until the next drain. */
 struct pybpf_record {
 	uint32_t source;
 	uint32_t size;
@@ -79,7 +85,8 @@ struct pybpf_rings;
 struct pybpf_rings *pybpf_rings_new(void);
 int pybpf_rings_add(struct pybpf_rings *rings, int map_fd);
 int pybpf_rings_epoll_fd(const struct pybpf_rings *rings);
-int pybpf_rings_drain(struct pybpf_rings *rings, size_t max_bytes);
+int pybpf_rings_drain(struct pybpf_rings *rings, uint64_t seen_batch, size_t max_bytes);
+uint64_t pybpf_rings_batch(const struct pybpf_rings *rings);
 const struct pybpf_record *pybpf_rings_records(const struct pybpf_rings *rings);
 const char *pybpf_rings_data(const struct pybpf_rings *rings);
 void pybpf_rings_free(struct pybpf_rings *rings);

@@ -40,7 +40,8 @@ from pybpf.errors import (
 )
 from pybpf.link import Link
 from pybpf.map import Map, ObjectMap
-from pybpf.object import Object, load, open
+from pybpf.object import Object
+from pybpf.opening import load, open
 from pybpf.program import ObjectProgram, Program
 from pybpf.variables import Section
 

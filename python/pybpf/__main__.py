@@ -3,6 +3,10 @@
 
 import sys
 
-from pybpf.cli import main
+try:
+    from pybpf.cli import main
 
-sys.exit(main())
+    status = main()
+except KeyboardInterrupt:  # while it was still importing
+    status = 130
+sys.exit(status)

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Who owns what: file descriptors with one owner, and C pointers that nobody uses after close."""
+"""Who owns what: resources with one owner, that nobody uses after close and nobody frees in use."""
 
 from __future__ import annotations
 
 import os
 import sys
-from _thread import allocate_lock
 
 from pybpf.errors import BusyError, ClosedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
 
 def warn_unclosed(what: str, thing: object) -> None:
@@ -22,86 +21,68 @@ def warn_unclosed(what: str, thing: object) -> None:
     warnings.warn(f"unclosed {what}", ResourceWarning, source=thing, stacklevel=3)
 
 
-class OwnedFd:
-    """A descriptor that is closed once, by close() or, with a ResourceWarning, by collection."""
+class Uncopyable:
+    """A base of what owns something: a copy or a pickle of it would own it again."""
 
-    __slots__ = ("__weakref__", "_fd", "_what")
+    __slots__ = ()
 
-    def __init__(self, fd: int, what: str) -> None:
-        self._fd = fd
-        self._what = what
-
-    def fileno(self) -> int:
-        if self._fd < 0:
-            raise ClosedError(f"{self._what} is closed")
-        return self._fd
-
-    @property
-    def closed(self) -> bool:
-        return self._fd < 0
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        if self._fd >= 0 and not sys.is_finalizing():
-            warn_unclosed(self._what, self)
-            self.close()
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled: it stands for something that "
+            "this process holds in the kernel; pass its id or a pin's path on"
+        )
 
 
-class Handle:
-    """A C pointer with its destructor.
+class Handle(Uncopyable):
+    """A resource of C or the kernel (a pointer, a descriptor) with its destructor.
 
-    cffi drops the GIL inside calls, so another thread may close while one is inside: borrow()
-    counts the users, and close() raises BusyError rather than free under them.
+    cffi drops the GIL inside calls, so another thread may close while one is inside, and a signal
+    handler may close between any two steps.  borrow() notes each user, and nothing is destroyed
+    under one.  There is no lock that a handler could find taken: every step is one atomic
+    operation on a set or a list, in an order that is right wherever it is interrupted.
     """
 
-    __slots__ = ("__weakref__", "_destroy", "_lock", "_pointer", "_users", "what")
+    __slots__ = ("__weakref__", "_closed", "_destroy", "_resource", "_users", "what")
 
-    def __init__(self, pointer: Any, destroy: Callable[[Any], object], what: str) -> None:
-        self._pointer = pointer
+    def __init__(self, resource: Any, destroy: Callable[[Any], object], what: str) -> None:
+        self._resource = [resource]
         self._destroy = destroy
-        self._lock = allocate_lock()
-        self._users = 0
+        self._users: set[int] = set()
+        self._closed = False
         self.what = what
 
     @property
     def closed(self) -> bool:
-        return self._pointer is None
+        return self._closed
 
     def borrow(self) -> Borrow:
-        """``with handle.borrow() as pointer``: valid inside the block; ClosedError after close."""
+        """``with handle.borrow() as resource``: valid inside the block; ClosedError after close."""
         return Borrow(self)
 
-    def _enter(self) -> Any:
-        with self._lock:
-            if self._pointer is None:
-                raise ClosedError(f"{self.what} is closed")
-            self._users += 1
-            return self._pointer
-
-    def _exit(self) -> None:
-        with self._lock:
-            self._users -= 1
-
     def close(self) -> None:
-        """Destroy what the pointer names, once; BusyError while another thread has it borrowed."""
-        with self._lock:
-            if self._pointer is None:
-                return
-            if self._users:
-                raise BusyError(
-                    f"{self.what} is in use by another call; close it when that returns"
-                )
-            pointer, self._pointer = self._pointer, None
-        self._destroy(pointer)
+        """Destroy the resource, once; BusyError while it is borrowed."""
+        if self._users and not self._closed:
+            raise BusyError(f"{self.what} is in use by another call; close it afterwards")
+        self.close_when_unused()
+
+    def close_when_unused(self) -> None:
+        """Refuse new users from now on, and destroy the resource when the last one has left."""
+        self._closed = True
+        self._destroy_unused()
 
     def abandon(self) -> None:
-        """Forget the pointer without destroying what it names."""
-        with self._lock:
-            self._pointer = None
+        """Forget the resource without destroying it."""
+        self._closed = True
+        self._resource.clear()
+
+    def _destroy_unused(self) -> None:
+        if not self._closed or self._users:
+            return
+        try:
+            resource = self._resource.pop()
+        except IndexError:
+            return  # somebody else came first
+        self._destroy(resource)
 
 
 class Borrow:
@@ -113,7 +94,41 @@ class Borrow:
         self._handle = handle
 
     def __enter__(self) -> Any:
-        return self._handle._enter()
+        handle = self._handle
+        handle._users.add(id(self))  # before looking: who closes from here on sees a user
+        if handle._closed:
+            self._leave()
+            raise ClosedError(f"{handle.what} is closed")
+        return handle._resource[0]
 
     def __exit__(self, *exception: object) -> None:
-        self._handle._exit()
+        self._leave()
+
+    def __del__(self) -> None:
+        self._leave()  # an interrupt inside __enter__ means that there is no __exit__
+
+    def _leave(self) -> None:
+        self._handle._users.discard(id(self))
+        self._handle._destroy_unused()
+
+
+class OwnedFd(Handle):
+    """A descriptor that close_when_unused() closes or, with a ResourceWarning, collection."""
+
+    __slots__ = ()
+
+    def __init__(self, fd: int, what: str) -> None:
+        super().__init__(fd, os.close, what)
+
+    def fileno(self) -> int:
+        """The number itself, which means nothing once the descriptor is closed."""
+        with self.borrow() as fd:
+            return int(fd)
+
+    def __del__(self) -> None:
+        if self._closed or sys.is_finalizing():
+            return
+        try:
+            warn_unclosed(self.what, self)
+        finally:
+            self.close_when_unused()

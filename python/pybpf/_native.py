@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import sys
 
 from pybpf._libbpf import ffi, lib
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NULL",
+    "c_string",
     "check",
     "check_pointer",
     "ffi",
@@ -33,7 +35,6 @@ __all__ = [
     "kernel_errno",
     "lib",
     "listen",
-    "path_bytes",
     "take_log",
     "text",
     "version",
@@ -42,7 +43,8 @@ __all__ = [
 NULL = ffi.NULL
 
 _WARN, _INFO, _DEBUG = range(3)  # enum libbpf_print_level
-_RECORD = b"\x1e"
+_LOGGING_LEVELS = {_WARN: 30, _INFO: 20, _DEBUG: 10}
+_MESSAGE_HEADER = struct.Struct("=II")  # shim.c: struct message_header
 _PREFIX = "libbpf: "
 
 lib.pybpf_log_install()
@@ -58,16 +60,20 @@ def text(pointer: Any) -> str:
     return "" if pointer == NULL else ffi.string(pointer).decode("utf-8", "replace")
 
 
-def path_bytes(path: str | os.PathLike[str]) -> bytes:
-    """A path as C wants it; ValueError for one that holds a NUL byte, as open() does."""
-    encoded = os.fsencode(path)
+def c_string(value: str | bytes | os.PathLike[str], what: str) -> bytes:
+    """A text or path as C wants it; ValueError for one that holds a NUL byte."""
+    encoded = os.fsencode(value)
     if b"\0" in encoded:
-        raise ValueError("embedded null byte in path")
+        raise ValueError(f"{what} holds a NUL byte: {value!r}")
     return encoded
 
 
 def listen(debug: bool = False) -> None:
-    """Keep libbpf's debug messages too, from here on in this thread, if they have a reader."""
+    """From here on, keep this thread's messages of libbpf, for debugging too if somebody reads it.
+
+    What calls before left that nobody asked about is dropped.
+    """
+    lib.pybpf_log_clear()
     logger = _logger()
     wanted = debug or (logger is not None and logger.isEnabledFor(10))  # logging.DEBUG
     lib.pybpf_log_level(_DEBUG if wanted else _INFO)
@@ -85,15 +91,22 @@ def take_log(drop: tuple[str, ...] = ()) -> list[tuple[int, str]]:
     raw = bytes(ffi.buffer(start, size[0]))
     lib.pybpf_log_clear()
     messages = []
-    for record in filter(None, raw.split(_RECORD)):
-        message = record[1:].decode("utf-8", "replace").removeprefix(_PREFIX)
+    offset = 0
+    while offset < len(raw):
+        level, length = _MESSAGE_HEADER.unpack_from(raw, offset)
+        offset += _MESSAGE_HEADER.size
+        text = raw[offset : offset + length].decode("utf-8", "replace")
+        offset += length
+        message = text.removeprefix(_PREFIX)
         if not message.startswith(drop):
-            messages.append((record[0] - ord("0"), message))
+            messages.append((level, message))
     logger = _logger()
     if logger is not None:
-        levels = {_WARN: 30, _INFO: 20, _DEBUG: 10}
         for level, message in messages:
-            logger.log(levels.get(level, 10), "%s", message.rstrip("\n"))
+            try:
+                logger.log(_LOGGING_LEVELS.get(level, 10), "%s", message.rstrip("\n"))
+            except Exception:  # a handler's own affair; what libbpf has done is done
+                break
     return messages
 
 

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Keys and values of maps between bytes and Python.
 
-Keys and values of 1, 2, 4 or 8 bytes are ints unless BTF says otherwise; structs come as the ctypes
-class of their BTF type, everything else as bytes.  Bytes of the right length are accepted for any.
+What has a BTF type comes as that: ints, text, Struct.  Untyped keys and values of 1, 2, 4 or 8
+bytes are ints, others bytes.  Bytes of the right length are accepted for any.
 """
 
 from __future__ import annotations
 
 import sys
+from operator import index
 
-from pybpf import _native
+from pybpf import _native, layout
 from pybpf._native import lib
-from pybpf.btf import Int
+from pybpf.btf import Array, Int
 from pybpf.constants import MapType
 from pybpf.errors import LayoutError
 
@@ -29,6 +30,19 @@ _PER_CPU = frozenset(
         MapType.PERCPU_ARRAY,
         MapType.LRU_PERCPU_HASH,
         MapType.PERCPU_CGROUP_STORAGE,
+    }
+)
+_HOLD_FDS = frozenset(
+    {
+        MapType.PROG_ARRAY,
+        MapType.PERF_EVENT_ARRAY,
+        MapType.CGROUP_ARRAY,
+        MapType.ARRAY_OF_MAPS,
+        MapType.HASH_OF_MAPS,
+        MapType.SOCKMAP,
+        MapType.SOCKHASH,
+        MapType.XSKMAP,
+        MapType.REUSEPORT_SOCKARRAY,
     }
 )
 _ARRAYS = frozenset(
@@ -51,19 +65,16 @@ _ARRAYS = frozenset(
 class Codec:
     """One key or value of ``size`` bytes between bytes and Python, by its BTF type where known."""
 
-    __slots__ = ("_signed", "_type", "size", "what")
+    __slots__ = ("_holds_fds", "_is_text", "_type", "size", "what")
 
-    def __init__(self, what: str, size: int, btf_type: Type | None = None) -> None:
+    def __init__(
+        self, what: str, size: int, btf_type: Type | None = None, holds_fds: bool = False
+    ) -> None:
         self.what = what
         self.size = size
-        # without a type, both -1 and 2**32 - 1 are taken for four bytes of ones
-        self._signed: bool | None = None
-        self._type: Type | None = None
-        resolved = None if btf_type is None else btf_type.resolve()
-        if isinstance(resolved, Int) and size in _INT_SIZES:
-            self._signed = resolved.is_signed
-        elif resolved is not None and _has_size(resolved, size):
-            self._type = btf_type
+        self._holds_fds = holds_fds
+        self._type = btf_type if btf_type is not None and _has_size(btf_type, size) else None
+        self._is_text = self._type is not None and _is_char_array(self._type.resolve())
 
     def encode(self, value: Any) -> bytes:
         """``value`` as ``size`` bytes; LayoutError or OverflowError where it does not fit."""
@@ -72,38 +83,52 @@ class Codec:
             if len(data) != self.size:
                 raise LayoutError(f"a {self.what} takes {self.size} bytes, not {len(data)}")
             return data
-        if self._type is not None:
-            from pybpf import layout
-
-            return layout.encode(self._type, value)
-        if hasattr(value, "fileno"):  # arrays of maps, programs, sockets hold descriptors
+        if self._holds_fds and hasattr(value, "fileno"):
             value = value.fileno()
-        if not isinstance(value, int):
-            raise LayoutError(f"a {self.what} takes an int or {self.size} bytes, not {value!r}")
+        if self._type is not None:
+            return layout.encode(self._type, value)
         try:
-            return value.to_bytes(self.size, sys.byteorder, signed=self._is_signed(value))
+            number = index(value)
+        except TypeError:
+            raise LayoutError(
+                f"a {self.what} takes an int or {self.size} bytes, not {value!r}"
+            ) from None
+        try:
+            # without a type, both -1 and 2**32 - 1 are taken for four bytes of ones
+            return number.to_bytes(self.size, sys.byteorder, signed=number < 0)
         except OverflowError:
             raise OverflowError(
-                f"{value} does not fit the {self.size} bytes of a {self.what}"
+                f"{number} does not fit the {self.size} bytes of a {self.what}"
             ) from None
 
-    def _is_signed(self, value: int) -> bool:
-        return value < 0 if self._signed is None else self._signed
-
     def decode(self, data: bytes) -> Any:
+        if self._is_text:
+            return _text(data)
         if self._type is not None:
-            from pybpf import layout
-
             return layout.decode(self._type, data)
-        if self.size not in _INT_SIZES:
-            return data
-        return int.from_bytes(data, sys.byteorder, signed=bool(self._signed))
+        return int.from_bytes(data, sys.byteorder) if self.size in _INT_SIZES else data
 
 
-def _has_size(resolved: Type, size: int) -> bool:
+def _is_char_array(resolved: Type) -> bool:
+    if not isinstance(resolved, Array):
+        return False
+    element = resolved.type.resolve()
+    return isinstance(element, Int) and element.name == "char"
+
+
+def _text(data: bytes) -> str | bytes:
+    """What a char array says; all its bytes where text would not give the same bytes again."""
+    text = data.rstrip(b"\0")
+    try:
+        return data if b"\0" in text else text.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _has_size(btf_type: Type, size: int) -> bool:
     """Whether values of that type are as long as the map says; void and functions have no size."""
     try:
-        return resolved.size == size
+        return btf_type.resolve().size == size
     except LayoutError:
         return False
 
@@ -121,7 +146,7 @@ class PerCpuCodec:
         self.what = one.what
 
     def encode(self, values: Any) -> bytes:
-        if isinstance(values, (int, bytes, str)) or len(values) != self._count:
+        if not isinstance(values, (list, tuple)) or len(values) != self._count:
             raise LayoutError(
                 f"a {self.what} takes a list of {self._count} values, one per possible CPU"
             )
@@ -165,7 +190,8 @@ class Codecs:
 
     def __init__(self, map: Map, key_type: Type | None, value_type: Type | None) -> None:
         what = f"key of map {map.name!r}"
-        value = Codec(f"value of map {map.name!r}", map.value_size, value_type)
+        holds_fds = map.type in _HOLD_FDS
+        value = Codec(f"value of map {map.name!r}", map.value_size, value_type, holds_fds)
         self.key = Codec(what, map.key_size, key_type) if map.key_size else NoKey(what)
         self.value = PerCpuCodec(value, possible_cpus()) if map.type in _PER_CPU else value
         self.is_array = map.type in _ARRAYS

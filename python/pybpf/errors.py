@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _DETAIL_LINES = 14
+# errno.h does not have the kernel's own
+_KERNEL_ONLY_NAMES = {524: "ENOTSUPP"}
+_KERNEL_ONLY_WORDS = {524: "Operation is not supported"}
 _LINE_WIDTH = 160
 
 
@@ -100,7 +103,7 @@ class NotFoundError(Error, KeyError):
             return f"{self.message}; there are none"
         import difflib
 
-        close = difflib.get_close_matches(self.name, self.available, n=3)
+        close = difflib.get_close_matches(str(self.name), self.available, n=3)
         if close:
             return f"{self.message}; did you mean {' or '.join(map(repr, close))}?"
         shown = ", ".join(self.available[:12])
@@ -143,7 +146,7 @@ class KernelError(Error, OSError):
         log: str = "",
         hint: str = "",
     ) -> None:
-        OSError.__init__(self, errno, os.strerror(errno))
+        OSError.__init__(self, errno, _KERNEL_ONLY_WORDS.get(errno) or os.strerror(errno))
         self.message = f"{operation} {target}".strip()
         self.operation = operation
         self.target = target
@@ -154,7 +157,7 @@ class KernelError(Error, OSError):
     @property
     def errno_name(self) -> str:
         """The kernel's name of ``errno``, such as ``"EPERM"``."""
-        return _errno.errorcode.get(self.errno or 0, str(self.errno))
+        return {**_errno.errorcode, **_KERNEL_ONLY_NAMES}.get(self.errno or 0, str(self.errno))
 
     def __str__(self) -> str:
         lines = [f"{self.message}: {self.errno_name} ({self.strerror})"]

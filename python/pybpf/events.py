@@ -6,14 +6,17 @@ No Python runs beneath a C frame, so exceptions, Ctrl-C and closing from anywher
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
 import time
-from _thread import allocate_lock
+from _thread import RLock
+from collections import deque
+from itertools import islice
 
 from pybpf import _native
-from pybpf._handles import Handle, OwnedFd, warn_unclosed
+from pybpf._handles import Handle, Uncopyable, warn_unclosed
 from pybpf._native import ffi, lib
 from pybpf.constants import MapType
 from pybpf.errors import ClosedError, KernelError, LayoutError, StateError
@@ -21,7 +24,7 @@ from pybpf.kernel import explained
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from pybpf.btf import Type
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from pybpf.object import Object
 
 _BATCH_BYTES = 1 << 20
+_POLL_SECONDS = 3600.0  # poll() counts milliseconds in an int
 
 
 class Source:
@@ -36,8 +40,8 @@ class Source:
 
     __slots__ = ("map", "name", "type")
 
-    def __init__(self, map: Map, type: Type | None) -> None:
-        self.name = map.name
+    def __init__(self, map: Map, type: Type | None, name: str | None = None) -> None:
+        self.name = map.name if name is None else name
         self.map = map
         self.type = type
 
@@ -46,15 +50,32 @@ class Source:
             return data
         from pybpf import layout
 
-        return layout.decode(self.type, data)
+        try:
+            return layout.decode(self.type, data)
+        except LayoutError as error:
+            raise LayoutError(f"a record of ring buffer {self.name!r}: {error}") from None
 
 
-class RingReader:
-    """Reads the records of one or several ring buffers, in each buffer's order.
+class Batch:
+    """What one drain brought, by its number in C: records that are still to be delivered."""
+
+    __slots__ = ("number", "records")
+
+    def __init__(self, number: int, records: Iterable[tuple[int, bytes]]) -> None:
+        self.number = number
+        self.records = deque(records)
+
+
+class RingReader(Uncopyable):
+    """Reads the records of one or several ring buffers, in each buffer's order: Object.events().
 
     Iterating gives records, or (map name, record) pairs for a reader of several buffers; it ends
-    with close(), or when no record came for ``timeout`` seconds.  A ring has one consumer: two
-    readers, or two processes, on one ring share its records between them.
+    with close(), or when no record came for ``timeout`` seconds.  It can be left and taken up
+    again: nothing that was read from the ring is lost, also where an exception comes between.
+    close() may come from any thread or signal handler, and ends a read that waits.
+
+    A ring has one consumer: two readers, or two processes, on one ring share its records between
+    them.  Threads may share one reader; each record goes to one of them.
     """
 
     def __init__(
@@ -65,20 +86,23 @@ class RingReader:
         timeout: float | None = None,
         owner: Object | None = None,
     ) -> None:
+        if not sources:
+            raise LayoutError("a reader needs at least one ring buffer")
         self._sources = list(sources)
         self._tagged = tagged
         self._timeout = timeout
         self._owner = owner
         self._process = os.getpid()
-        self._pending: list[tuple[int, bytes]] = []
-        self._lock = allocate_lock()
-        self._wake = OwnedFd(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "reader's wake-up")
-        self._handle = Handle(lib.pybpf_rings_new(), lib.pybpf_rings_free, "ring buffer reader")
+        self._batch = Batch(0, ())
+        self._lock = RLock()  # a signal handler may read, too
+        rings = lib.pybpf_rings_new()
+        if rings == _native.NULL:
+            raise KernelError("make", "a ring buffer reader", ffi.errno or errno.ENOMEM)
+        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._handle = Handle((rings, wake), _free, "ring buffer reader")
         try:
             for source in self._sources:
                 self._add(source)
-            with self._handle.borrow() as rings:
-                self._epoll_fd = int(lib.pybpf_rings_epoll_fd(rings))
         except BaseException:
             self.close()
             raise
@@ -88,8 +112,8 @@ class RingReader:
             raise LayoutError(
                 f"map {source.name!r} is of type {source.map.type.name}; only RINGBUF is read"
             )
-        with self._handle.borrow() as rings:
-            code = lib.pybpf_rings_add(rings, source.map.fileno())
+        with self._handle.borrow() as (rings, _), source.map._borrow_fd() as fd:
+            code = lib.pybpf_rings_add(rings, fd)
         _native.check(code, "read", f"ring buffer {source.name!r}", explained(KernelError))
 
     @property
@@ -97,10 +121,9 @@ class RingReader:
         return self._handle.closed
 
     def fileno(self) -> int:
-        """An epoll descriptor, readable while records wait; for selectors and event loops."""
-        if self.closed:
-            raise ClosedError("ring buffer reader is closed")
-        return self._epoll_fd
+        """An epoll descriptor, readable while the rings hold records; for selectors and loops."""
+        with self._handle.borrow() as (rings, _):
+            return int(lib.pybpf_rings_epoll_fd(rings))
 
     def read_batch(self, timeout: float | None = None) -> list[Any]:
         """The records that wait, after at most ``timeout`` seconds (None: as long as it takes).
@@ -108,79 +131,107 @@ class RingReader:
         Empty where none came in time.  ClosedError after close(), also for a read that waits then.
         A record that does not fit its type raises LayoutError; those after it come next time.
         """
-        if not self._pending:
-            self._pending = self._wait(timeout)
-        batch = []
-        while self._pending:
-            try:
-                batch.append(self._decode(self._pending[0]))
-            except LayoutError:
-                if batch:
-                    return batch  # the next call raises
-                del self._pending[0]
-                raise
-            del self._pending[0]
-        return batch
+        return self._wait(timeout, self._take_all) or []
 
     def __iter__(self) -> Iterator[Any]:
         while True:
             try:
-                batch = self.read_batch(self._timeout)
+                found = self._wait(self._timeout, self._take_one)
             except ClosedError:
                 return
-            if not batch:
+            if found is None:
                 return
-            yield from batch
+            yield found[0]
+
+    def _take_one(self) -> list[Any]:
+        records = self._batch.records
+        value = self._decode_first(records)
+        del records[0]
+        return [value]
+
+    def _take_all(self) -> list[Any]:
+        records = self._batch.records
+        batch = [self._decode_first(records)]
+        try:
+            batch += [self._decode(record) for record in islice(records, 1, None)]
+        except LayoutError:
+            # deliver what came before; the next call begins with the one at fault, and raises
+            batch += self._decode_fitting(islice(records, 1, None))
+        for _ in batch:
+            records.popleft()
+        return batch
+
+    def _decode_first(self, records: deque[tuple[int, bytes]]) -> Any:
+        try:
+            return self._decode(records[0])
+        except LayoutError:
+            del records[0]
+            raise
+
+    def _decode_fitting(self, records: Iterable[tuple[int, bytes]]) -> Iterator[Any]:
+        try:
+            for record in records:
+                yield self._decode(record)
+        except LayoutError:
+            return
 
     def _decode(self, record: tuple[int, bytes]) -> Any:
         source = self._sources[record[0]]
-        try:
-            value = source.decode(record[1])
-        except LayoutError as error:
-            raise LayoutError(f"a record of ring buffer {source.name!r}: {error}") from None
+        value = source.decode(record[1])
         return (source.name, value) if self._tagged else value
 
-    def _wait(self, timeout: float | None) -> list[tuple[int, bytes]]:
-        """Raw records: those there are, or those that come in time."""
+    def _wait(self, timeout: float | None, take: Callable[[], list[Any]]) -> list[Any] | None:
+        """What ``take`` makes of the records there are or that come in time; None if none do."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLIN)
-        poll.register(self._wake.fileno(), select.POLLIN)
-        while True:
-            records = self._drain()
-            if records:
-                return records
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return []
-            poll.poll(None if left is None else left * 1000)
+        with self._handle.borrow() as (rings, wake):
+            poll = select.poll()
+            poll.register(lib.pybpf_rings_epoll_fd(rings), select.POLLIN)
+            poll.register(wake, select.POLLIN)
+            while True:
+                with self._lock:
+                    if not self._batch.records:
+                        self._drain(rings)
+                    if self._batch.records:
+                        return take()
+                if self.closed:
+                    raise ClosedError("ring buffer reader was closed while it waited")
+                left = _POLL_SECONDS if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                poll.poll(min(left, _POLL_SECONDS) * 1000)
 
-    def _drain(self) -> list[tuple[int, bytes]]:
-        """Move what waits in the rings into Python, at most a batch."""
+    def _drain(self, rings: Any) -> None:
+        """Move what waits in the rings into a new batch, which C keeps until it is in place."""
         if self._process != os.getpid():
             raise StateError(
                 f"this reader belongs to process {self._process}; "
                 "reading in its fork would take its records"
             )
-        with self._lock, self._handle.borrow() as rings:
-            count = lib.pybpf_rings_drain(rings, _BATCH_BYTES)
-            if count < 0:
-                names = ", ".join(source.name for source in self._sources)
-                _native.check(count, "read", f"ring buffers {names}")
-            records, data = lib.pybpf_rings_records(rings), lib.pybpf_rings_data(rings)
-            return [
+        count = lib.pybpf_rings_drain(rings, self._batch.number, _BATCH_BYTES)
+        if count < 0:
+            names = ", ".join(source.name for source in self._sources)
+            _native.check(count, "read", f"ring buffers {names}")
+        number = lib.pybpf_rings_batch(rings)
+        records, data = lib.pybpf_rings_records(rings), lib.pybpf_rings_data(rings)
+        batch = Batch(
+            number,
+            (
                 (record.source, bytes(ffi.buffer(data + record.offset, record.size)))
                 for record in (records[i] for i in range(count))
-            ]
+            ),
+        )
+        if self._batch.number != number:  # a signal handler may have read this one meanwhile
+            self._batch = batch
 
     def close(self) -> None:
         """End reading: a read that waits in another thread ends at once.  Harmless to repeat."""
-        if self.closed:
-            return
-        with self._lock:
-            self._handle.close()
-        os.eventfd_write(self._wake.fileno(), 1)
-        self._wake.close()
+        if self._process == os.getpid():  # a fork shares the eventfd with its parent
+            try:
+                with self._handle.borrow() as (_, wake):
+                    os.eventfd_write(wake, 1)
+            except ClosedError:
+                return
+        self._handle.close_when_unused()
         if self._owner is not None:
             self._owner._forget_reader(self)
 
@@ -198,5 +249,14 @@ class RingReader:
         handle = getattr(self, "_handle", None)
         if handle is None or handle.closed or sys.is_finalizing():
             return
-        warn_unclosed(repr(self), self)
-        self.close()
+        try:
+            if self._owner is None:
+                warn_unclosed(repr(self), self)
+        finally:
+            self.close()
+
+
+def _free(resource: tuple[Any, int]) -> None:
+    rings, wake = resource
+    lib.pybpf_rings_free(rings)
+    os.close(wake)

@@ -11,37 +11,60 @@ from pybpf.errors import KernelError, PrivilegeError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 # <linux/capability.h>
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
+_INITIAL_USER_NAMESPACE = ["0", "0", "4294967295"]
+
+# Numbers of ProgramType whose loading asks for more than CAP_BPF: kernel/bpf/syscall.c,
+# is_perfmon_prog_type() and is_net_admin_prog_type()
+_TRACING_TYPES = frozenset((2, 5, 7, 17, 24, 26, 27, 28, 29))
+_NETWORK_TYPES = frozenset((3, 4, 6, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 22, 23, 25, 28, 30, 32))
 
 
 # ---- privileges ----------------------------------------------------------------------------------
 
 
+def needed_capabilities(program_types: Iterable[int] = ()) -> tuple[str, ...]:
+    """What loading and attaching programs of those types takes; CAP_SYS_ADMIN stands for all."""
+    types = set(program_types)
+    needed = ["CAP_BPF"]
+    if types & _TRACING_TYPES:
+        needed.append("CAP_PERFMON")
+    if types & _NETWORK_TYPES:
+        needed.append("CAP_NET_ADMIN")
+    return tuple(needed)
+
+
 def effective_capabilities() -> frozenset[str]:
-    """Which of the capabilities that bpf(2) asks for this thread has."""
+    """Which of the capabilities that bpf(2) asks for this thread has.
+
+    None in a user namespace: the capabilities there do not count for bpf(2).
+    """
+    if in_user_namespace():
+        return frozenset()
     with open("/proc/thread-self/status", encoding="ascii", errors="replace") as status:
         mask = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
     return frozenset(name for name, bit in _CAPABILITIES.items() if mask >> bit & 1)
 
 
-def missing_capabilities() -> tuple[str, ...]:
-    """The capabilities without which some program type cannot load: none with CAP_SYS_ADMIN."""
+def in_user_namespace() -> bool:
+    """Whether this process is in another user namespace than the initial one."""
+    with open("/proc/self/uid_map", encoding="ascii") as uid_map:
+        return uid_map.read().split() != _INITIAL_USER_NAMESPACE
+
+
+def privilege_hint(needed: tuple[str, ...] = ("CAP_BPF",)) -> str:
+    """Which of those this process lacks and how to get them; "" where it lacks none."""
     held = effective_capabilities()
-    if "CAP_SYS_ADMIN" in held:
-        return ()
-    return tuple(sorted(set(_CAPABILITIES) - held - {"CAP_SYS_ADMIN"}))
-
-
-def privilege_hint() -> str:
-    """What this process lacks and how to get it; "" where no capability is missing."""
-    missing = missing_capabilities()
+    missing = [] if "CAP_SYS_ADMIN" in held else [name for name in needed if name not in held]
     if not missing:
         return ""
+    if in_user_namespace():
+        return f"{', '.join(missing)} of a user namespace does not count; run outside of it"
     who = f"uid {os.geteuid()} lacks {', '.join(missing)}"
-    return f"{who}: run as root, or grant them (setcap, or AmbientCapabilities= of a systemd unit)"
+    return f"{who}: run as root, or grant it (setcap, or AmbientCapabilities= of a systemd unit)"
 
 
 def lockdown() -> str:
@@ -74,14 +97,20 @@ def _seccomp_filters() -> bool:
 
 
 def explained(
-    error: type[KernelError], hint: Callable[[int], str] | None = None
+    error: type[KernelError],
+    hint: Callable[[int], str] | None = None,
+    needed: tuple[str, ...] = ("CAP_BPF",),
 ) -> Callable[[str, str, int, str, str], KernelError]:
-    """A refusal for _native.check(): ``error`` with a hint, or PrivilegeError where that is why."""
+    """A refusal for _native.check(): ``error`` with a hint.
+
+    PrivilegeError instead where the kernel says EPERM or EACCES and the process lacks one of the
+    ``needed`` capabilities.
+    """
 
     def refusal(operation: str, target: str, errno: int, detail: str, log: str) -> KernelError:
         advice = hint(errno) if hint else ""
         if errno in (_errno.EPERM, _errno.EACCES):
-            lacking = privilege_hint()
+            lacking = privilege_hint(needed)
             if lacking:
                 return PrivilegeError(operation, target, errno, detail, log, lacking)
             advice = advice or permission_hint()

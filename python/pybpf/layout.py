@@ -134,9 +134,19 @@ class Struct(_StructBase):
         mine, others = bytes(self), bytes(other)
         return mine == others or self._codec_.plain(mine, 0) == self._codec_.plain(others, 0)
 
+    def __hash__(self) -> int:
+        """By value, so that structs can be keys of a dict; do not change one that is."""
+        return hash(_frozen(self._codec_.plain(bytes(self), 0)))
+
     def asdict(self) -> dict[str, Any]:
         """The members by name as plain values: ints, str for ``char`` arrays, dicts and lists."""
         return self._codec_.plain(bytes(self), 0)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple(map(_frozen, value.values()))
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 class Array(_ArrayBase):
@@ -202,9 +212,10 @@ class _Codec:
 
     def pack(self, value: Any) -> bytes:
         if isinstance(value, bytes | bytearray | memoryview):
-            if len(value) != self.size:
-                raise LayoutError(f"{self.type} takes {self.size} bytes, {len(value)} are given")
-            return bytes(value)
+            data = bytes(value)
+            if len(data) != self.size:
+                raise LayoutError(f"{self.type} takes {self.size} bytes, {len(data)} are given")
+            return data
         if isinstance(value, self.ctype):
             used = int.from_bytes(bytes(value), "little") & self.mask
             return used.to_bytes(self.size, "little")
@@ -302,9 +313,10 @@ class _TextCodec(_Codec):
             value = bytes(value)
         elif not isinstance(value, bytes | bytearray | memoryview):
             raise self.refused(value, "str or bytes")
-        if len(value) > self.size:
-            raise LayoutError(f"{self.type} takes {self.size} bytes, {len(value)} are given")
-        return bytes(value).ljust(self.size, b"\0")
+        data = bytes(value)
+        if len(data) > self.size:
+            raise LayoutError(f"{self.type} takes {self.size} bytes, {len(data)} are given")
+        return data.ljust(self.size, b"\0")
 
 
 class _ArrayCodec(_Codec):

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import errno as _errno
 import os
 import sys
 
 from pybpf import _native, pins
-from pybpf._handles import Handle, warn_unclosed
+from pybpf._handles import Handle, Uncopyable, warn_unclosed
 from pybpf._native import lib
-from pybpf.errors import AttachError, StateError
+from pybpf.errors import AttachError, NotSupportedError, StateError
 from pybpf.kernel import explained
 
 TYPE_CHECKING = False
@@ -23,12 +22,12 @@ if TYPE_CHECKING:
     from pybpf.program import ObjectProgram
 
 
-class Link:
+class Link(Uncopyable):
     """An attachment.
 
     One that ``attach()`` returned belongs to its object and lasts until detach() or the object's
     close(), whatever becomes of this variable.  One from open_pinned() belongs to the caller; its
-    pin keeps it attached after close().  ``with link:`` detaches at the end.
+    pin keeps it attached after close().  ``with`` detaches the former and closes the latter.
     """
 
     def __init__(
@@ -43,14 +42,17 @@ class Link:
         self._source = source
         self._owner = owner  # libbpf's USDT links touch their object when they are destroyed
         self._process = os.getpid()
+        self._pins: set[str] = set()
 
     @classmethod
     def open_pinned(cls, path: str | os.PathLike[str]) -> Link:
         """The link pinned at ``path``; PinError without one.  The caller owns the handle."""
         os.close(pins.open_pinned(path, "link"))  # says well what is wrong with the path
-        pointer = lib.bpf_link__open(_native.path_bytes(path))
+        pointer = lib.bpf_link__open(_native.c_string(path, "the path"))
         what = f"link pinned at {os.fspath(path)}"
-        return cls(_native.check_pointer(pointer, "open", what, explained(AttachError)), what)
+        link = cls(_native.check_pointer(pointer, "open", what, explained(AttachError)), what)
+        link._pins.add(os.fspath(path))
+        return link
 
     @property
     def closed(self) -> bool:
@@ -76,42 +78,65 @@ class Link:
         """What the kernel tells of this link right now; Linux 5.15 for perf-event based ones."""
         from pybpf import info
 
-        return info.link_info(self.fileno())
+        with self._handle.borrow() as pointer:
+            return info.link_info(lib.bpf_link__fd(pointer))
 
     @property
     def id(self) -> int:
         """The kernel's number of this link."""
-        return int(_native.info(self.fileno(), "struct bpf_link_info").id)
+        with self._handle.borrow() as pointer:
+            return int(_native.info(lib.bpf_link__fd(pointer), "struct bpf_link_info").id)
 
     def pin(self, path: str | os.PathLike[str]) -> None:
-        """Give the link a name on a bpffs, so that it stays attached without this process."""
-        pins.pin(self.fileno(), path, self._what)
+        """Give the link a name on a bpffs, so that it stays attached without this process.
+
+        PinError where there is no bpffs, no folder or something else by that name.  Links of
+        tracepoints, kprobes, uprobes and perf events can be pinned from Linux 5.15 on.
+        """
+        with self._handle.borrow() as pointer:
+            pins.pin(lib.bpf_link__fd(pointer), path, self._what)
+        self._pins.add(os.fspath(path))
 
     def unpin(self, path: str | os.PathLike[str]) -> None:
-        """Remove the pin at ``path``; PinError where there is none."""
-        self.fileno()
-        pins.unpin(path, self._what)
+        """Remove its pin at ``path``; PinError where nothing or something else is pinned."""
+        with self._handle.borrow() as pointer:
+            pins.unpin(path, self._what, lib.bpf_link__fd(pointer))
+        self._pins.discard(os.fspath(path))
 
     def detach(self) -> None:
-        """Detach now, even where the link is pinned, and close.  Does nothing after close()."""
+        """Detach now, even where the link is pinned, and close.  Does nothing after close().
+
+        NotSupportedError for a pinned link of a kind that the kernel detaches only with its last
+        reference (tracing, tracepoints, kprobes): unpin it, and close.
+        """
         if self._handle.closed:
             return
         self._require_own_process("detach")
-        if self._owner is None:
-            with self._handle.borrow() as pointer:
-                code = lib.bpf_link__detach(pointer)
-            if code != -_errno.EOPNOTSUPP:  # tracing links end with their last descriptor only
-                _native.check(code, "detach", self._what, explained(AttachError))
-        self.close()
+        with self._handle.borrow() as pointer:
+            code = lib.bpf_link__detach(pointer)
+        if code < 0 and self._pins:
+            hint = f"unpin it ({', '.join(sorted(self._pins))}) and close it instead"
+            raise NotSupportedError("detach", self._what, _native.kernel_errno(code), hint=hint)
+        self.close()  # which detaches where there is no pin
 
     def close(self) -> None:
         """Give the handle up: the attachment ends unless it is pinned.  Harmless to repeat."""
-        if self._process != os.getpid():
-            self._handle.abandon()  # destroying would switch the parent's perf event off
+        if self._handle.closed:
             return
-        self._handle.close()
+        if self._process == os.getpid():
+            self._handle.close()
+        else:
+            self._close_in_fork()
         if self._owner is not None:
             self._owner._forget_link(self)
+
+    def _close_in_fork(self) -> None:
+        """Close the child's descriptor; destroying would switch the parent's perf event off."""
+        with self._handle.borrow() as pointer:
+            lib.bpf_link__disconnect(pointer)
+            fd = lib.bpf_link__fd(pointer)
+        self._handle.abandon()
+        os.close(fd)
 
     def disown(self) -> None:
         """Leave the attachment as it is and give it up: it lasts as long as this process does.
@@ -135,14 +160,19 @@ class Link:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.detach()
+        if self._owner is None:
+            self.close()
+        else:
+            self.detach()
 
     def __repr__(self) -> str:
         return f"<Link {self._what}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:
         handle = getattr(self, "_handle", None)
-        if handle is None or handle.closed or sys.is_finalizing():
-            return
-        warn_unclosed(self._what, self)
-        self.close()
+        if handle is None or handle.closed or sys.is_finalizing() or self._owner is not None:
+            return  # the object, which is collected with it, closes a link of its own
+        try:
+            warn_unclosed(self._what, self)
+        finally:
+            self.close()

@@ -53,7 +53,8 @@ class Failure:
     """A failed bpf_object__load().
 
     ``warnings`` is libbpf's decisive part of ``log``; ``btf`` the BTF file that was given, if any;
-    ``differences(path)`` compares the map pinned at a path with the object's own, as text.
+    ``needed`` the capabilities that the object takes; ``differences(path)`` compares the map
+    pinned at a path with the object's own, as text.
     """
 
     target: str
@@ -61,6 +62,7 @@ class Failure:
     warnings: str
     log: str
     btf: str | None
+    needed: tuple[str, ...]
     differences: Callable[[str], str]
 
     def error(self) -> KernelError:
@@ -101,7 +103,7 @@ class Failure:
 
     def _pin_refused(self) -> KernelError | None:
         found = _PIN_REFUSED.search(self.log)
-        if found is None or privilege_hint():
+        if found is None or self._lacking():
             return None
         hint = pins.pin_hint(found[2])
         what = f"pin map {found[1]!r} of {self.target}"
@@ -151,7 +153,9 @@ class Failure:
     # ---- privileges, maps, types ----
 
     def _lacking(self) -> str:
-        return privilege_hint() if self.errno in (_errno.EPERM, _errno.EACCES) else ""
+        if self.errno not in (_errno.EPERM, _errno.EACCES):
+            return ""
+        return privilege_hint(self.needed)
 
     def _privilege(self) -> KernelError | None:
         lacking = self._lacking()

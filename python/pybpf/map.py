@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import errno as _errno
 import os
-from _collections_abc import MutableMapping  # collections.abc imports all of collections, 1 ms
 
-from pybpf import _native, pins
-from pybpf._handles import OwnedFd
+# collections.abc would import all of collections, which takes 1 ms
+from _collections_abc import ItemsView, MutableMapping, ValuesView
+
+from pybpf import _native
 from pybpf._native import ffi, lib
 from pybpf.errors import (
     KernelError,
-    LayoutError,
     MapFullError,
     NotSupportedError,
     PinError,
     StateError,
 )
 from pybpf.kernel import explained
+from pybpf.kernel_object import Declared, FdBorrow, KernelObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
+    from pybpf._handles import OwnedFd
     from pybpf.btf import Type
     from pybpf.codec import Codecs
     from pybpf.constants import MapFlags, MapType
@@ -36,9 +38,10 @@ if TYPE_CHECKING:
     from pybpf.object import Object
 
 _ENOTSUPP = 524  # the kernel's own, which errno.h does not have
+_NAME_SIZE = 16  # BPF_OBJ_NAME_LEN, with the NUL
 
 
-class Map(MutableMapping["Any", "Any"]):
+class Map(KernelObject, MutableMapping["Any", "Any"]):
     """A map that the kernel holds, as a mutable mapping.
 
     Made by Map.create(), .open_pinned(), .from_id() and .from_fd(), which own their descriptor:
@@ -47,6 +50,8 @@ class Map(MutableMapping["Any", "Any"]):
     Iterating reads key by key.  Keys that are added meanwhile may or may not be seen; where the key
     just read is deleted meanwhile, the kernel starts a hash over, and keys may be seen twice.
     """
+
+    _noun = "map"
 
     def __init__(self, fd: OwnedFd) -> None:
         self._fd = fd
@@ -85,7 +90,9 @@ class Map(MutableMapping["Any", "Any"]):
 
         if numa_node is not None:
             flags |= constants.MapFlags.NUMA_NODE
-        c_name = ffi.new("char[]", name.encode())
+        c_name = ffi.new("char[]", _native.c_string(name, "name"))
+        if len(c_name) > _NAME_SIZE:
+            raise ValueError(f"a map's name has at most 15 bytes: {name!r}")
         options = ffi.new("struct pybpf_map_options *")
         options.name = c_name
         options.type, options.flags = type, flags
@@ -95,34 +102,13 @@ class Map(MutableMapping["Any", "Any"]):
         options.inner_map_fd = inner_map.fileno() if inner_map is not None else -1
         target = f"map {name!r} of type {constants.MapType(type).name}"
         fd = _native.check(lib.pybpf_map_create(options), "create", target, explained(KernelError))
-        return cls(OwnedFd(fd, target))
+        return cls._owning(fd, target)
 
-    @classmethod
-    def open_pinned(cls, path: str | os.PathLike[str]) -> Map:
-        """The map pinned at ``path``; PinError where there is none.  The caller owns the handle."""
-        return cls(OwnedFd(pins.open_pinned(path, "map"), f"map pinned at {os.fspath(path)}"))
-
-    @classmethod
-    def from_id(cls, id: int) -> Map:
-        """The map with that kernel id; needs CAP_SYS_ADMIN.  The caller owns the handle."""
-        fd = lib.bpf_map_get_fd_by_id(id)
-        fd = _native.check(fd, "open map", f"of id {id}", explained(KernelError))
-        return cls(OwnedFd(fd, f"map of id {id}"))
-
-    @classmethod
-    def from_fd(cls, fd: int) -> Map:
-        """The map behind a descriptor that the caller keeps: pybpf duplicates it."""
-        kind = pins.fd_kind(fd)
-        if kind != "map":
-            raise LayoutError(f"fd {fd} is no map but: {kind}")
-        return cls(OwnedFd(os.dup(fd), f"map of fd {fd}"))
+    @staticmethod
+    def _fd_by_id(id: int) -> int:
+        return int(lib.bpf_map_get_fd_by_id(id))
 
     # -- what it is --
-
-    @property
-    def name(self) -> str:
-        """The map's name; the kernel keeps 15 characters of it."""
-        return self._name
 
     @property
     def type(self) -> MapType:
@@ -156,20 +142,15 @@ class Map(MutableMapping["Any", "Any"]):
     @property
     def id(self) -> int:
         """The kernel's number of this map."""
-        return int(_native.info(self.fileno(), "struct bpf_map_info").id)
+        with self._borrow_fd() as fd:
+            return int(_native.info(fd, "struct bpf_map_info").id)
 
     def info(self) -> MapInfo:
         """What the kernel tells of this map right now."""
         from pybpf import info
 
-        return info.map_info(self.fileno())
-
-    def fileno(self) -> int:
-        """The map's descriptor, which stays this object's own; ClosedError after close()."""
-        return self._fd.fileno()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name!r}>"
+        with self._borrow_fd() as fd:
+            return info.map_info(fd)
 
     # a Mapping would compare all entries, and so could not be hashed
     __eq__ = object.__eq__
@@ -190,11 +171,13 @@ class Map(MutableMapping["Any", "Any"]):
         UpdateFlags.LOCK reads under the value's bpf_spin_lock.  A per-CPU map gives all CPUs'
         values, each rounded up to 8 bytes.
         """
-        codecs = self._codecs()
-        size = codecs.value.size
+        return self._lookup_raw(self._codecs().key.encode(key), flags)
+
+    def _lookup_raw(self, raw_key: Any, flags: int = 0) -> bytes | None:
+        size = self._codecs().value.size
         value = ffi.new("char[]", max(size, 1))
-        raw = codecs.key.encode(key)
-        code = lib.bpf_map_lookup_elem_flags(self.fileno(), raw, value, flags)
+        with self._borrow_fd() as fd:
+            code = lib.bpf_map_lookup_elem_flags(fd, raw_key, value, flags)
         if code == -_errno.ENOENT:
             return None
         if code < 0:
@@ -210,11 +193,20 @@ class Map(MutableMapping["Any", "Any"]):
         """
         codecs = self._codecs()
         raw_key, raw_value = codecs.key.encode(key), codecs.value.encode(value)
-        code = lib.bpf_map_update_elem(self.fileno(), raw_key, raw_value, flags)
+        with self._borrow_fd() as fd:
+            code = lib.bpf_map_update_elem(fd, raw_key, raw_value, flags)
         if code == -_errno.ENOENT:
             raise KeyError(key)
         if code < 0:
             raise self._refused("update", code)
+
+    def _delete_raw(self, raw_key: Any) -> bool:
+        """Whether there was such a key."""
+        with self._borrow_fd() as fd:
+            code = lib.bpf_map_delete_elem_flags(fd, raw_key, 0)
+        if code < 0 and code != -_errno.ENOENT:
+            raise self._refused("delete from", code)
+        return int(code) == 0
 
     def __getitem__(self, key: Any) -> Any:
         raw = self.lookup(key)
@@ -226,12 +218,8 @@ class Map(MutableMapping["Any", "Any"]):
         self.put(key, value)
 
     def __delitem__(self, key: Any) -> None:
-        raw_key = self._codecs().key.encode(key)
-        code = lib.bpf_map_delete_elem_flags(self.fileno(), raw_key, 0)
-        if code == -_errno.ENOENT:
+        if not self._delete_raw(self._codecs().key.encode(key)):
             raise KeyError(key)
-        if code < 0:
-            raise self._refused("delete from", code)
 
     def __contains__(self, key: object) -> bool:
         return self.lookup(key) is not None
@@ -245,13 +233,36 @@ class Map(MutableMapping["Any", "Any"]):
         size = self.key_size
         previous, following = ffi.NULL, ffi.new("char[]", max(size, 1))
         while True:
-            code = lib.bpf_map_get_next_key(self.fileno(), previous, following)
+            with self._borrow_fd() as fd:
+                code = lib.bpf_map_get_next_key(fd, previous, following)
             if code == -_errno.ENOENT:
                 return
             if code < 0:
                 raise self._refused("iterate", code)
             previous = bytes(ffi.buffer(following, size))
             yield previous
+
+    def items(self) -> MapItems:
+        """The entries; those that vanish while they are read, and empty slots, are left out."""
+        return MapItems(self)
+
+    def values(self) -> MapValues:
+        """The values, as items() gives them."""
+        return MapValues(self)
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove some entry and return it; KeyError where there is none."""
+        codecs = self._codecs()
+        for raw_key in self._raw_keys():
+            raw_value = self._lookup_raw(raw_key)
+            if raw_value is not None and self._delete_raw(raw_key):
+                return codecs.key.decode(raw_key), codecs.value.decode(raw_value)
+        raise KeyError(f"map {self._name!r} is empty")
+
+    def clear(self) -> None:
+        """Delete every entry that is there now; KernelError for arrays, which always have all."""
+        for raw_key in list(self._raw_keys()):
+            self._delete_raw(raw_key)
 
     def __len__(self) -> int:
         """How many entries: counted key by key in a hash, ``max_entries`` of an array."""
@@ -275,32 +286,42 @@ class Map(MutableMapping["Any", "Any"]):
 
     def freeze(self) -> None:
         """Forbid every further change from user space, for good; Linux 5.2."""
-        target = f"map {self.name!r}"
-        _native.check(lib.bpf_map_freeze(self.fileno()), "freeze", target, explained(KernelError))
-
-    # -- life --
-
-    def pin(self, path: str | os.PathLike[str]) -> None:
-        """Give the map a name on a bpffs, where it lives on without this process; PinError."""
-        pins.pin(self.fileno(), path, f"map {self.name!r}")
-
-    def unpin(self, path: str | os.PathLike[str]) -> None:
-        """Remove the map's pin at ``path``; PinError where nothing is pinned."""
-        self.fileno()
-        pins.unpin(path, f"map {self.name!r}")
-
-    def close(self) -> None:
-        """Give the descriptor back; the map ends unless a pin or a program holds it."""
-        self._fd.close()
-
-    def __enter__(self) -> Map:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+        target = f"map {self._name!r}"
+        with self._borrow_fd() as fd:
+            _native.check(lib.bpf_map_freeze(fd), "freeze", target, explained(KernelError))
 
 
-class ObjectMap(Map):
+class MapItems(ItemsView["Any", "Any"]):
+    """What Map.items() returns."""
+
+    _mapping: Map
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        decode = self._mapping._codecs().key.decode
+        for raw_key, value in _entries(self._mapping):
+            yield decode(raw_key), value
+
+
+class MapValues(ValuesView["Any"]):
+    """What Map.values() returns."""
+
+    _mapping: Map
+
+    def __iter__(self) -> Iterator[Any]:
+        for _, value in _entries(self._mapping):
+            yield value
+
+
+def _entries(mapping: Map) -> Iterator[tuple[bytes, Any]]:
+    """Raw keys and decoded values: by the raw key, so that no key is lost in translation."""
+    decode = mapping._codecs().value.decode
+    for raw_key in mapping._raw_keys():
+        raw_value = mapping._lookup_raw(raw_key)
+        if raw_value is not None:
+            yield raw_key, decode(raw_value)
+
+
+class ObjectMap(Declared, Map):
     """A map that an object declares: configurable until load(), then a Map.
 
     Its descriptor belongs to the object and ends with it.  Setting a property after load() is a
@@ -313,19 +334,10 @@ class ObjectMap(Map):
         self._name = _native.text(lib.bpf_map__name(pointer))
         self._bound = None
         self._inner: Map | None = None
+        self._loaded_fd: int | None = None
         # as declared: libbpf forgets a type when the size is set
         self._key_type_id = int(lib.bpf_map__btf_key_type_id(pointer))
         self._value_type_id = int(lib.bpf_map__btf_value_type_id(pointer))
-
-    def _get(self, getter: Callable[[Any], Any]) -> Any:
-        with self._owner._handle.borrow():
-            return getter(self._pointer)
-
-    def _set(self, what: str, setter: Callable[..., int], *values: Any) -> None:
-        self._owner._require_open(f"set {what} of map {self._name!r}")
-        with self._owner._handle.borrow():
-            code = setter(self._pointer, *values)
-        _native.check(code, f"set {what} of", f"map {self._name!r}")
 
     @property
     def type(self) -> MapType:
@@ -422,7 +434,7 @@ class ObjectMap(Map):
 
     @pin_path.setter
     def pin_path(self, value: str | os.PathLike[str] | None) -> None:
-        raw = ffi.NULL if value is None else _native.path_bytes(value)
+        raw = ffi.NULL if value is None else _native.c_string(value, "pin_path")
         self._set("pin_path", lib.bpf_map__set_pin_path, raw)
 
     @property
@@ -474,10 +486,16 @@ class ObjectMap(Map):
 
     def fileno(self) -> int:
         """The map's descriptor, which the object owns; StateError before load()."""
-        self._owner._require_loaded(f"use map {self._name!r}")
-        if not lib.bpf_map__autocreate(self._pointer):
-            raise StateError(f"map {self._name!r} was not created: its autocreate is off")
-        return int(lib.bpf_map__fd(self._pointer))
+        with self._borrow_fd() as fd:
+            return int(fd)
+
+    def _borrow_fd(self) -> FdBorrow:
+        if self._loaded_fd is None:
+            self._owner._require_loaded(f"use map {self._name!r}")
+            if not self.autocreate:
+                raise StateError(f"map {self._name!r} was not created: its autocreate is off")
+            self._loaded_fd = int(self._get(lib.bpf_map__fd))
+        return FdBorrow(self._owner._handle.borrow(), self._loaded_fd)
 
     def _codecs(self) -> Codecs:
         if self._bound is None:

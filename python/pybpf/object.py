@@ -13,25 +13,22 @@ twice: after FAILED, open the file again.
 
 from __future__ import annotations
 
-import builtins
-import os
 import sys
-from _collections_abc import Mapping  # collections.abc imports all of collections
+from _thread import RLock, allocate_lock
 
-from pybpf import _native, elf
-from pybpf._handles import Handle, warn_unclosed
+from pybpf import _native
+from pybpf._handles import Handle, Uncopyable, warn_unclosed
 from pybpf._native import ffi, lib
 from pybpf.errors import (
     AttachError,
+    BusyError,
     ClosedError,
     NotFoundError,
-    NotSupportedError,
     ObjectFormatError,
-    ObjectNotFoundError,
-    PrivilegeError,
     StateError,
 )
-from pybpf.kernel import explained
+from pybpf.items import Items
+from pybpf.kernel import explained, needed_capabilities
 from pybpf.link import Link
 from pybpf.map import Map, ObjectMap
 from pybpf.program import ObjectProgram
@@ -39,162 +36,25 @@ from pybpf.variables import Section, Variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any, BinaryIO, TypeVar
+    import weakref
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, TypeVar
 
     from pybpf.btf import Btf, Type
     from pybpf.events import RingReader
 
-    ObjectSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
     Item = TypeVar("Item", ObjectMap, ObjectProgram)
 
 _EOPNOTSUPP = 95
-_OPEN_HINTS = {
-    "legacy map definitions": 'hint: define maps as BTF structs in SEC(".maps")',
-    "BTF is required": "hint: maps are described by BTF; compile with clang -g",
-}
 # of MapType, without the enum's import
 _STRUCT_OPS = 26
 _RINGBUF = 27
 _RING_TYPES = (_RINGBUF, 31)  # 31: USER_RINGBUF
-_DATA_SECTIONS = (".rodata", ".data", ".bss", ".kconfig")
+_LOG_STATS = 4  # BPF_LOG_STATS
 _REUSE_FIELDS = ("type", "key_size", "value_size", "max_entries", "flags", "map_extra")
 
 
-class Items(Mapping["str", "Any"]):
-    """The maps or programs of an object by name, in the object's order; NotFoundError suggests."""
-
-    def __init__(self, kind: str, items: Iterable[Any]) -> None:
-        self._kind = kind
-        self._items = {item.name: item for item in items}
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return self._items[name]
-        except KeyError:
-            raise NotFoundError(self._kind, name, self._items) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __repr__(self) -> str:
-        return f"<{self._kind}s: {', '.join(self._items)}>"
-
-
-def open(
-    source: ObjectSource,
-    *,
-    name: str | None = None,
-    btf: str | os.PathLike[str] | None = None,
-    pin_root: str | os.PathLike[str] | None = None,
-    kconfig: str | None = None,
-    token: str | os.PathLike[str] | None = None,
-    log_level: int = 0,
-) -> Object:
-    """Open a compiled BPF object without asking the kernel anything; needs no privilege.
-
-    ``source`` is a path, bytes or a binary file.  ``name`` is the object's name (the file's up to
-    its first dot), which the kernel shows in the names of .rodata and the like.  ``btf`` is a BTF
-    file to relocate against instead of the running kernel's.  ``pin_root`` is the folder for maps
-    declared LIBBPF_PIN_BY_NAME (/sys/fs/bpf).  ``kconfig`` adds CONFIG_X=y lines over those of the
-    running kernel.  ``token`` is a BPF file system to take a BPF token from (libbpf 1.4, Linux
-    6.9).  ``log_level`` is the verifier's for every program that sets none of its own.
-
-    ObjectFormatError for what is no such object, ObjectNotFoundError for a missing file.  The
-    caller owns the Object: close() it, or use ``with``.
-    """
-    if not 0 <= log_level < 1 << 32:
-        raise ValueError(f"log_level is a sum of 1, 2 and 4, not {log_level}")
-    if token is not None and _native.version() < (1, 4):
-        hint = "BPF tokens need libbpf 1.4; this pybpf is built with {}.{}".format(
-            *_native.version()
-        )
-        raise NotSupportedError("use BPF token of", os.fspath(token), _EOPNOTSUPP, hint=hint)
-    data, path = _read(source)
-    elf.check_object(data, path, foreign=True)
-    if name is None:
-        name = os.path.basename(path).partition(".")[0] if path else "object"
-    keep = [
-        ffi.new("char[]", text)
-        for text in (
-            os.fsencode(name),
-            os.fsencode(pin_root) if pin_root is not None else b"",
-            kconfig.encode() if kconfig is not None else b"",
-            os.fsencode(btf) if btf is not None else b"",
-            os.fsencode(token) if token is not None else b"",
-        )
-    ]
-    options = ffi.new("struct pybpf_open_options *")
-    options.log_level = log_level
-    for field, text in zip(("name", "pin_root", "kconfig", "btf", "token"), keep, strict=True):
-        setattr(options, field, text if len(text) > 1 else ffi.NULL)
-    pointer = ffi.new("struct bpf_object **")
-    _native.listen()
-    code = lib.pybpf_open(ffi.from_buffer(data), len(data), options, pointer)
-    messages = _native.take_log()
-    if code < 0:
-        raise _open_error(-code, path, _native.join_log(messages, 0))
-    custom_btf = None if btf is None else os.fspath(btf)
-    return Object(pointer[0], path, elf.license(data), _byte_order(data), log_level, custom_btf)
-
-
-def load(source: ObjectSource, **options: Any) -> Object:
-    """open() with ``options`` and Object.load() in one go; where that fails nothing is left."""
-    obj = open(source, **options)
-    try:
-        obj.load()
-    except BaseException:
-        obj.close()
-        raise
-    return obj
-
-
-def _read(source: ObjectSource) -> tuple[bytes, str | None]:
-    """The object's bytes, and its path where it has one."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return bytes(source), None
-    if hasattr(source, "read"):
-        data = source.read()
-        if not isinstance(data, bytes):
-            raise ObjectFormatError("the file is open in text mode; open it in binary mode")
-        name = getattr(source, "name", None)
-        return data, name if isinstance(name, str) else None
-    path = os.fspath(source)
-    try:
-        with _open_file(path) as file:
-            return file.read(), path
-    except IsADirectoryError:
-        raise ObjectFormatError("is a folder, not a BPF object", path) from None
-    except FileNotFoundError as error:
-        raise ObjectNotFoundError("open object", path, error.errno or 0) from None
-    except PermissionError as error:
-        hint = "this user may not read the file"
-        raise PrivilegeError("open object", path, error.errno or 0, hint=hint) from None
-
-
-def _open_file(path: str) -> BinaryIO:
-    import stat
-
-    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
-        raise ObjectFormatError("is no regular file", path)
-    return builtins.open(path, "rb")
-
-
-def _byte_order(data: bytes) -> str:
-    return "big" if data[5] == 2 else "little"  # EI_DATA, which elf.check_object() has seen
-
-
-def _open_error(errno: int, path: str | None, warnings: str) -> Exception:
-    lines = [line for line in warnings.splitlines() if line.strip()]
-    lines = lines[-8:] or [os.strerror(errno)]
-    lines += [hint for words, hint in _OPEN_HINTS.items() if words in warnings]
-    return ObjectFormatError("libbpf cannot open it: " + "\n  ".join(lines), path)
-
-
-class Object:
+class Object(Uncopyable):
     """A BPF object: its programs, maps, variables and what is attached of it.
 
     It owns everything in it: programs and maps end with close() unless pinned, and so do links.
@@ -219,8 +79,10 @@ class Object:
         self._log_level = log_level
         self._custom_btf = custom_btf
         self._log = ""
+        self._loading = allocate_lock()
+        self._attaching = RLock()
         self._links: list[Link] = []
-        self._readers: list[RingReader] = []
+        self._readers: dict[int, weakref.ref[RingReader]] = {}
         self._btf: Btf | None = None
         self.programs = Items("program", self._walk(lib.bpf_object__next_program, ObjectProgram))
         self.maps = Items("map", self._walk(lib.bpf_object__next_map, ObjectMap))
@@ -323,22 +185,30 @@ class Object:
         PrivilegeError nothing is left in the kernel, and the object must be opened again.  Needs
         CAP_BPF, and CAP_PERFMON or CAP_NET_ADMIN by program type, or root.
         """
-        self._require_open("load")
-        self._require_native_order()
+        if not self._loading.acquire(blocking=False):
+            raise BusyError(f"object {self.name!r} is being loaded by another thread")
+        try:
+            self._require_open("load")
+            self._require_native_order()
+            self._load()
+        finally:
+            self._loading.release()
+
+    def _load(self) -> None:
         expected = self._untype_rings()
-        wants_log = self._ask_for_statistics()
+        wants_log = self._set_log_levels()
         _native.listen(debug=wants_log)
         with self._handle.borrow() as pointer:
+            self._state = "failed"  # which it is where anything, Ctrl-C too, comes between
             code = lib.pybpf_load(pointer)
+            if code >= 0:
+                self._state = "loaded"
         messages = _native.take_log(drop=expected)
         self._log = _native.join_log(messages)
         try:
             if code < 0:
-                self._state = "failed"
-                raise self._why_load_failed(
-                    _native.kernel_errno(code), _native.join_log(messages, 0)
-                )
-            self._state = "loaded"
+                warnings = _native.join_log(messages, 0)
+                raise self._why_load_failed(_native.kernel_errno(code), warnings)
             self._keep_verifier_output(wants_log)
         finally:
             lib.pybpf_load_stats_clear()
@@ -348,7 +218,10 @@ class Object:
 
         target = f"object {self.name!r}"
         difference = self._pinned_difference
-        return Failure(target, errno, warnings, self._log, self._custom_btf, difference).error()
+        needed = needed_capabilities([p.type for p in self.programs.values() if p.autoload])
+        return Failure(
+            target, errno, warnings, self._log, self._custom_btf, needed, difference
+        ).error()
 
     def _require_native_order(self) -> None:
         if self.byte_order != sys.byteorder:
@@ -370,15 +243,21 @@ class Object:
                 expected.append(f"Error in bpf_create_map_xattr({ring.name})")
         return tuple(expected)
 
-    def _ask_for_statistics(self) -> bool:
-        """Have every program that asks for a log also ask for statistics; whether any asks."""
-        levels = {
-            program: program.log_level or self._log_level for program in self.programs.values()
-        }
-        for program, level in levels.items():
+    def _set_log_levels(self) -> bool:
+        """Have every program that asks for a log also ask for statistics; whether any asks.
+
+        Statistics alone come with every load where libbpf is built in; asked for through libbpf
+        they would take the place of a refused program's log.
+        """
+        wanted = False
+        for program in self.programs.values():
+            level = program.log_level or self._log_level
+            if level == _LOG_STATS:
+                level = 0 if lib.PYBPF_HAS_LOAD_STATS else _LOG_STATS | 1
             if level:
-                program.log_level = level | 4  # BPF_LOG_STATS
-        return any(levels.values())
+                wanted = True
+                lib.bpf_program__set_log_level(program._pointer, level | _LOG_STATS)
+        return wanted
 
     def _keep_verifier_output(self, wants_log: bool) -> None:
         logs: dict[str, str] = {}
@@ -405,23 +284,24 @@ class Object:
 
         Programs with autoattach off, attached already or without a hook in their section's name
         are left out.  Returns the new links, which belong to the object; where one is refused,
-        those before it are detached and AttachError is raised.
+        those before it are detached and AttachError or NotSupportedError is raised.
         """
         self._require_loaded("attach")
         attached: list[Link] = []
-        done = {link.source for link in self._links}
-        try:
-            for program in self.programs.values():
-                if program.loaded and program.autoattach and program not in done:
-                    attached += self._attach_program(program)
-            for ops in self.maps.values():
-                kind = lib.bpf_map__type(ops._pointer)
-                if kind == _STRUCT_OPS and ops.autocreate and ops not in done:
-                    attached.append(self._attach_struct_ops(ops))
-        except BaseException:
-            for link in reversed(attached):
-                link.detach()
-            raise
+        with self._attaching:
+            done = {link.source for link in self._links}
+            try:
+                for program in self.programs.values():
+                    if program.loaded and program.autoattach and program not in done:
+                        attached += self._attach_program(program)
+                for ops in self.maps.values():
+                    kind = ops._get(lib.bpf_map__type)
+                    if kind == _STRUCT_OPS and ops.autocreate and ops not in done:
+                        attached.append(self._attach_struct_ops(ops))
+            except BaseException:
+                for link in reversed(attached):
+                    link.detach()
+                raise
         return attached
 
     def _attach_program(self, program: ObjectProgram) -> list[Link]:
@@ -435,6 +315,7 @@ class Object:
     def _attach_struct_ops(self, ops: ObjectMap) -> Link:
         what = f"struct_ops map {ops.name!r}"
         with self._handle.borrow():
+            _native.listen()
             pointer = lib.bpf_map__attach_struct_ops(ops._pointer)
             pointer = _native.check_pointer(pointer, "register", what, explained(AttachError))
         return self._adopt_link(pointer, what, ops)
@@ -462,13 +343,16 @@ class Object:
         Without a name, all ring buffers of the object.  ``type`` is a BTF type of the object
         ("struct event") for the records; unless given, what the map's declaration names as its
         value, and bytes where it names none.  ``timeout`` in seconds ends iterating when nothing
-        comes for so long.  The reader ends with the object; close() it to end it before.
+        comes for so long.  The reader ends with the object or its last reference, or by close().
         """
+        import weakref
+
         from pybpf.events import RingReader, Source
 
         self._require_loaded("read events")
         if name is None:
-            name = [ring.name for ring in self.maps.values() if ring.type == _RINGBUF]
+            rings = (ring for ring in self.maps.values() if ring.type == _RINGBUF)
+            name = [ring.name for ring in rings if ring.autocreate]
             if not name:
                 raise NotFoundError("ring buffer in object", self.name)
         names = [name] if isinstance(name, str) else list(name)
@@ -477,7 +361,7 @@ class Object:
             Source(self.maps[each], record or self.maps[each].declared_value_type) for each in names
         ]
         reader = RingReader(sources, tagged=not isinstance(name, str), timeout=timeout, owner=self)
-        self._readers.append(reader)
+        self._readers[id(reader)] = weakref.ref(reader)
         return reader
 
     def _record_type(self, type: str | Type | None) -> Type | None:
@@ -488,8 +372,7 @@ class Object:
         return self.btf[type]
 
     def _forget_reader(self, reader: RingReader) -> None:
-        if reader in self._readers:
-            self._readers.remove(reader)
+        self._readers.pop(id(reader), None)
 
     # -- close --
 
@@ -501,7 +384,8 @@ class Object:
         if self.closed:
             return
         first: BaseException | None = None
-        steps: list[Any] = [*reversed(self._readers), *reversed(self._links), self._handle]
+        readers = [reader for ref in list(self._readers.values()) if (reader := ref())]
+        steps: list[Any] = [*readers, *reversed(self._links), self._handle]
         for step in steps:
             try:
                 step.close()
@@ -524,15 +408,16 @@ class Object:
     def __del__(self) -> None:
         if getattr(self, "_state", "closed") == "closed" or sys.is_finalizing():
             return
-        warn_unclosed(f"object {self.name!r}", self)
-        self.close()
+        try:
+            warn_unclosed(f"object {self.name!r}", self)
+        finally:
+            self.close()
 
 
 def _section_name(memory: ObjectMap) -> str:
     """The ELF section behind a map of globals ("prog.rodata" -> ".rodata"), "" for other maps."""
     if not memory.is_internal:
         return ""
-    for section in _DATA_SECTIONS:
-        if memory.name.endswith(section):
-            return section
-    return memory.name if memory.name.startswith(".") else ""
+    if memory.name.startswith("."):  # a custom section keeps its whole name
+        return memory.name
+    return memory.name[memory.name.rfind(".") :]

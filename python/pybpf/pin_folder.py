@@ -12,6 +12,8 @@ from pybpf.kernel import on_bpffs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from pybpf.object import Object
 
 _FOLDERS = ("links", "programs", "maps")
@@ -72,7 +74,7 @@ def remove(folder: str | os.PathLike[str]) -> list[str]:
     try:
         pinned, folders = _contents(top)
         for path in pinned:
-            pins.unpin(path, "what is")
+            pins.remove(path)
         for path in folders:
             os.rmdir(path)
     except OSError as error:
@@ -91,13 +93,19 @@ def _contents(top: str) -> tuple[list[str], list[str]]:
     if set(names) <= set(_FOLDERS) and names:
         inner = [os.path.join(top, kind) for kind in _FOLDERS if kind in names]
         pinned = [os.path.join(path, name) for path in inner for name in sorted(os.listdir(path))]
+        folders = [path for path in pinned if os.path.isdir(path)]
+        if folders:
+            _not_ours(top, f"it holds {', '.join(folders)}")
         return pinned, [*inner, top]
     below = [os.path.join(top, name) for name in names]
     strangers = [path for path in below if not os.path.isdir(path) or not os.listdir(path)]
     if strangers or not names:
-        what = f"it holds {', '.join(strangers)}" if strangers else "it is empty"
-        hint = f"`pybpf load --pin` did not make this folder: {what}"
-        raise PinError("unload", top, _errno.EINVAL, hint=hint)
+        _not_ours(top, f"it holds {', '.join(strangers)}" if strangers else "it is empty")
     parts = [_contents(path) for path in below]
     pinned = [path for part in parts for path in part[0]]
     return pinned, [*(path for part in parts for path in part[1]), top]
+
+
+def _not_ours(top: str, why: str) -> NoReturn:
+    hint = f"`pybpf load --pin` did not make this folder: {why}"
+    raise PinError("unload", top, _errno.EINVAL, hint=hint)

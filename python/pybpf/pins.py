@@ -12,21 +12,46 @@ from pybpf._native import lib
 from pybpf.errors import KernelError, PinError
 from pybpf.kernel import explained, mount_points, on_bpffs
 
+_KINDS = {"bpf-map": "map", "bpf-prog": "program", "bpf_link": "link", "bpf-link": "link"}
+
 
 def pin(fd: int, path: str | os.PathLike[str], what: str) -> None:
     """Pin the map, program or link behind ``fd``; PinError or PrivilegeError where that fails."""
     name = os.fspath(path)
-    result = lib.bpf_obj_pin(fd, _native.path_bytes(name))
+    result = lib.bpf_obj_pin(fd, _native.c_string(name, "the path"))
     refusal = explained(PinError, lambda _: pin_hint(name))
     _native.check(result, f"pin {what}", f"at {name}", refusal)
 
 
-def unpin(path: str | os.PathLike[str], what: str) -> None:
-    """Remove a pin; what it held lives on while something else holds it."""
+def unpin(path: str | os.PathLike[str], what: str, fd: int) -> None:
+    """Remove the pin at ``path`` of what is behind ``fd``, which lives on while anything holds it.
+
+    PinError where there is no pin, or one of something else.
+    """
+    name = os.fspath(path)
+    kind = fd_kind(fd)
+    pinned = open_pinned(name, kind)
+    try:
+        found, wanted = _id(pinned, kind), _id(fd, kind)
+    finally:
+        os.close(pinned)
+    if found != wanted:
+        hint = f"the {kind} of id {found} is pinned there, not {what} of id {wanted}"
+        raise PinError(f"unpin {what}", f"at {name}", _errno.EINVAL, hint=hint)
+    remove(name)
+
+
+def remove(path: str) -> None:
+    """Remove whatever is pinned at ``path``; PinError or PrivilegeError where that fails."""
     try:
         os.unlink(path)
     except OSError as error:
-        raise refused(f"unpin {what}", f"at {os.fspath(path)}", error, os.fspath(path)) from None
+        raise refused("unpin", path, error, path) from None
+
+
+def _id(fd: int, kind: str) -> int:
+    structure = {"map": "bpf_map_info", "program": "bpf_prog_info", "link": "bpf_link_info"}[kind]
+    return int(_native.info(fd, f"struct {structure}").id)
 
 
 def refused(operation: str, target: str, error: OSError, path: str) -> KernelError:
@@ -36,12 +61,11 @@ def refused(operation: str, target: str, error: OSError, path: str) -> KernelErr
 
 
 def open_pinned(path: str | os.PathLike[str], kind: str) -> int:
-    """A new fd of the "map", "prog" or "link" pinned at ``path``; PinError for anything else."""
+    """A new fd of the "map", "program" or "link" pinned at ``path``; PinError for anything else."""
     name = os.fspath(path)
     refusal = explained(PinError, lambda _: _open_hint(name))
-    fd = _native.check(
-        lib.bpf_obj_get(_native.path_bytes(name)), f"open pinned {kind}", name, refusal
-    )
+    result = lib.bpf_obj_get(_native.c_string(name, "the path"))
+    fd = _native.check(result, f"open pinned {kind}", name, refusal)
     found = fd_kind(fd)
     if found == kind:
         return fd
@@ -50,9 +74,9 @@ def open_pinned(path: str | os.PathLike[str], kind: str) -> int:
 
 
 def fd_kind(fd: int) -> str:
-    """What a BPF fd is: "map", "prog" or "link"; the kernel's own word for anything else."""
+    """What a descriptor is: "map", "program" or "link"; else what the kernel calls it."""
     name = os.readlink(f"/proc/self/fd/{fd}").removeprefix("anon_inode:").strip("[]")
-    return name[4:] if name.startswith(("bpf-", "bpf_")) else name
+    return _KINDS.get(name, name)
 
 
 def pin_hint(path: str) -> str:

@@ -6,33 +6,34 @@ from __future__ import annotations
 import errno as _errno
 import os
 
-from pybpf import _native, pins
-from pybpf._handles import OwnedFd
+from pybpf import _native
 from pybpf._native import ffi, lib
-from pybpf.errors import AttachError, KernelError, LayoutError, StateError
-from pybpf.kernel import explained, has_tracefs
+from pybpf.errors import AttachError, KernelError, NotSupportedError, StateError
+from pybpf.kernel import explained, has_tracefs, needed_capabilities
+from pybpf.kernel_object import Declared, FdBorrow, KernelObject
 from pybpf.link import Link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
+    from pybpf._handles import OwnedFd
     from pybpf.constants import AttachType, ProgramType
     from pybpf.info import ProgramInfo, TestRunResult
     from pybpf.object import Object
     from pybpf.verifier import VerifierStats
 
 _BPF_INSN_SIZE = 8
-_TRACEPOINT = 5  # ProgramType.TRACEPOINT, without the enum's import
 
 
-class Program:
+class Program(KernelObject):
     """A program that the kernel holds.
 
     Made by Program.open_pinned(), .from_id() and .from_fd(), which own their descriptor: close it,
     or use ``with``.  The programs of an object are ObjectPrograms.
     """
+
+    _noun = "program"
 
     def __init__(self, fd: OwnedFd) -> None:
         self._fd = fd
@@ -40,30 +41,9 @@ class Program:
         self._name = _native.text(raw.name)
         self._type = int(raw.type)
 
-    @classmethod
-    def open_pinned(cls, path: str | os.PathLike[str]) -> Program:
-        """The program pinned at ``path``; PinError without one.  The caller owns the handle."""
-        return cls(OwnedFd(pins.open_pinned(path, "prog"), f"program pinned at {os.fspath(path)}"))
-
-    @classmethod
-    def from_id(cls, id: int) -> Program:
-        """The program with that kernel id; needs CAP_SYS_ADMIN.  The caller owns the handle."""
-        fd = lib.bpf_prog_get_fd_by_id(id)
-        fd = _native.check(fd, "open program", f"of id {id}", explained(KernelError))
-        return cls(OwnedFd(fd, f"program of id {id}"))
-
-    @classmethod
-    def from_fd(cls, fd: int) -> Program:
-        """The program behind a descriptor that the caller keeps: pybpf duplicates it."""
-        kind = pins.fd_kind(fd)
-        if kind != "prog":
-            raise LayoutError(f"fd {fd} is no program but: {kind}")
-        return cls(OwnedFd(os.dup(fd), f"program of fd {fd}"))
-
-    @property
-    def name(self) -> str:
-        """The program's name; the kernel keeps 15 characters of it."""
-        return self._name
+    @staticmethod
+    def _fd_by_id(id: int) -> int:
+        return int(lib.bpf_prog_get_fd_by_id(id))
 
     @property
     def type(self) -> ProgramType:
@@ -75,7 +55,8 @@ class Program:
     @property
     def id(self) -> int:
         """The kernel's number of this program."""
-        return int(_native.info(self.fileno(), "struct bpf_prog_info").id)
+        with self._borrow_fd() as fd:
+            return int(_native.info(fd, "struct bpf_prog_info").id)
 
     @property
     def tag(self) -> str:
@@ -86,14 +67,8 @@ class Program:
         """What the kernel tells of this program right now."""
         from pybpf import info
 
-        return info.program_info(self.fileno())
-
-    def fileno(self) -> int:
-        """The program's descriptor, which stays this object's own; ClosedError after close()."""
-        return self._fd.fileno()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name!r}>"
+        with self._borrow_fd() as fd:
+            return info.program_info(fd)
 
     def test_run(
         self,
@@ -110,12 +85,16 @@ class Program:
 
         ``data`` is a packet for network programs, ``ctx`` the context structure as bytes.  Up to
         ``data_out_size`` bytes of the packet afterwards come back (256 more than ``data`` unless
-        given) and as many bytes of context as went in.  NotSupportedError is what the kernel's
-        EOPNOTSUPP means: this type has no test run.  Needs what loading the program needs.
+        given) and as many bytes of context as went in.  KernelError where the kernel refuses the
+        input or the program's type has no test run, ValueError for a ``repeat`` below 1.  Needs
+        what loading the program needs.
         """
         from pybpf.constants import ProgramType
         from pybpf.info import TestRunResult
 
+        if repeat < 1:
+            raise ValueError(f"repeat is at least 1, not {repeat}")
+        data, ctx = (None if given is None else bytes(given) for given in (data, ctx))
         if data is None:
             out_size = 0
         else:
@@ -137,7 +116,8 @@ class Program:
                 ctx_out = ctx_in  # where the kernel writes it back
             elif self.type != ProgramType.RAW_TRACEPOINT:
                 run.ctx_out, run.ctx_size_out = ctx_out, len(ctx)
-        code = lib.pybpf_test_run(self.fileno(), run)
+        with self._borrow_fd() as fd:
+            code = lib.pybpf_test_run(fd, run)
         _native.check(
             code, "test-run", f"program {self.name!r}", explained(KernelError, self._run_hint)
         )
@@ -157,27 +137,8 @@ class Program:
             return "the packet afterwards is longer than data_out_size"
         return ""
 
-    def pin(self, path: str | os.PathLike[str]) -> None:
-        """Give the program a name on a bpffs, where it lives on without this process; PinError."""
-        pins.pin(self.fileno(), path, f"program {self.name!r}")
 
-    def unpin(self, path: str | os.PathLike[str]) -> None:
-        """Remove the pin at ``path``; PinError where there is none."""
-        self.fileno()
-        pins.unpin(path, f"program {self.name!r}")
-
-    def close(self) -> None:
-        """Give the descriptor back; the program ends unless a pin, link or hook holds it."""
-        self._fd.close()
-
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
-class ObjectProgram(Program):
+class ObjectProgram(Declared, Program):
     """A program that an object holds: configurable until load(), then a Program that can attach.
 
     Its descriptor belongs to the object and ends with it.  Setting a property after load() is a
@@ -189,18 +150,11 @@ class ObjectProgram(Program):
         self._pointer = pointer
         self._name = _native.text(lib.bpf_program__name(pointer))
         self._section = _native.text(lib.bpf_program__section_name(pointer))
+        self._log_level = int(lib.bpf_program__log_level(pointer))
+        self._loaded_fd: int | None = None
+        self._attach_target: Program | None = None
         self._verifier_log = ""
         self._statistics = ""
-
-    def _get(self, getter: Callable[[Any], Any]) -> Any:
-        with self._owner._handle.borrow():
-            return getter(self._pointer)
-
-    def _set(self, what: str, setter: Callable[..., int], *values: Any) -> None:
-        self._owner._require_open(f"set {what} of program {self._name!r}")
-        with self._owner._handle.borrow():
-            code = setter(self._pointer, *values)
-        _native.check(code, f"set {what} of", f"program {self._name!r}")
 
     @property
     def section(self) -> str:
@@ -251,11 +205,12 @@ class ObjectProgram(Program):
     @property
     def log_level(self) -> int:
         """What the verifier writes: 0 only if it refuses, 1 the last path, 2 all, +4 statistics."""
-        return int(self._get(lib.bpf_program__log_level))
+        return self._log_level
 
     @log_level.setter
     def log_level(self, value: int) -> None:
         self._set("log_level", lib.bpf_program__set_log_level, value)
+        self._log_level = value
 
     @property
     def flags(self) -> int:
@@ -267,14 +222,19 @@ class ObjectProgram(Program):
         self._set("flags", lib.bpf_program__set_flags, value)
 
     def set_attach_target(self, name: str | None, program: Program | None = None) -> None:
-        """Set, before load(), what a program hooks that is verified for one target: fentry, fexit,
-        fmod_ret, freplace, LSM, iter and tp_btf programs.
+        """Set, before load(), what a program hooks that is verified for one target.
 
-        ``name`` is a function of the kernel, or of ``program`` where one is given.
+        These are fentry, fexit, fmod_ret, freplace, LSM, iter and tp_btf programs.  ``name`` is a
+        function of the kernel, or of ``program`` where one is given; it is looked up in the
+        kernel's BTF now, and KernelError raised where it is not there.
         """
-        fd = program.fileno() if program is not None else 0
-        raw = ffi.NULL if name is None else name.encode()
-        self._set("attach target", lib.bpf_program__set_attach_target, fd, raw)
+        raw = ffi.NULL if name is None else _native.c_string(name, "name")
+        setter = lib.bpf_program__set_attach_target
+        if program is None:
+            self._set("attach target", setter, 0, raw)
+        else:
+            self._set("attach target", setter, program.fileno(), raw)
+        self._attach_target = program  # libbpf uses the descriptor only at load
 
     @property
     def insns(self) -> bytes:
@@ -292,7 +252,7 @@ class ObjectProgram(Program):
     @property
     def loaded(self) -> bool:
         """Whether the kernel holds it: after load(), with autoload on, until close."""
-        return not self._owner.closed and self._get(lib.bpf_program__fd) >= 0
+        return self._owner.state == "loaded" and self._get(lib.bpf_program__fd) >= 0
 
     @property
     def verifier_log(self) -> str:
@@ -323,55 +283,73 @@ class ObjectProgram(Program):
 
     def fileno(self) -> int:
         """The program's descriptor, which the object owns; StateError before load()."""
-        self._owner._require_loaded(f"use program {self._name!r}")
-        fd = int(lib.bpf_program__fd(self._pointer))
-        if fd < 0:
-            raise StateError(f"program {self._name!r} was not loaded: its autoload is off")
-        return fd
+        with self._borrow_fd() as fd:
+            return int(fd)
+
+    def _borrow_fd(self) -> FdBorrow:
+        if self._loaded_fd is None:
+            self._owner._require_loaded(f"use program {self._name!r}")
+            fd = int(self._get(lib.bpf_program__fd))
+            if fd < 0:
+                raise StateError(f"program {self._name!r} was not loaded: its autoload is off")
+            self._loaded_fd = fd
+        return FdBorrow(self._owner._handle.borrow(), self._loaded_fd)
 
     def attach(self) -> Link:
         """Attach to the hook that the section's name gives; the link belongs to the object.
 
-        AttachError where the kernel refuses or the name gives no hook.  Needs the privileges of
-        the hook: CAP_PERFMON for tracing, CAP_NET_ADMIN for networking.  Works for tracepoints
-        where tracefs is not mounted, too (Linux 5.2).
+        AttachError where the kernel refuses or the name gives no hook, NotSupportedError where
+        this kernel has no such hook.  Needs the privileges of the hook: CAP_PERFMON for tracing,
+        CAP_NET_ADMIN for networking.  Works for tracepoints where tracefs is not mounted, too
+        (Linux 5.2).
         """
-        self.fileno()
         what = f"program {self._name!r} to {self._section}"
-        _native.listen()
-        with self._owner._handle.borrow():
-            kind = lib.bpf_program__type(self._pointer)
-            if kind == _TRACEPOINT and not has_tracefs():
+        with self._owner._attaching, self._borrow_fd():
+            _native.listen()
+            if self._tracepoint() and not has_tracefs():
                 pointer = self._attach_hidden_tracepoint(what)
             else:
                 pointer = lib.bpf_program__attach(self._pointer)
-            refusal = explained(AttachError, self._attach_hint)
-            pointer = _native.check_pointer(pointer, "attach", what, refusal)
+            pointer = _native.check_pointer(pointer, "attach", what, self._attach_refused)
         return self._owner._adopt_link(pointer, what, self)
+
+    def _tracepoint(self) -> str | None:
+        """ "sched/sched_switch" for a program of section tp/sched/sched_switch, None for others."""
+        parts = self._section.lstrip("?").split("/")
+        is_one = len(parts) == 3 and parts[0] in ("tp", "tracepoint")
+        return "/".join(parts[1:]) if is_one else None
 
     def _attach_hidden_tracepoint(self, what: str) -> Any:
         """What libbpf does for tracepoints, through a tracefs that is mounted nowhere."""
-        hook = self._section.lstrip("?").split("/", 1)[-1]
-        refusal = explained(AttachError, self._attach_hint)
-        tracefs = _native.check(lib.pybpf_tracefs_open(), "open a tracefs for", what, refusal)
+        refuse = self._attach_refused
+        tracefs = _native.check(lib.pybpf_tracefs_open(), "open a tracefs for", what, refuse)
         try:
-            event = os.open(f"events/{hook}/id", os.O_RDONLY | os.O_CLOEXEC, dir_fd=tracefs)
+            name = f"events/{self._tracepoint()}/id"
+            event = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=tracefs)
         except OSError as error:
-            errno = error.errno or 0
-            raise AttachError("attach", what, errno, hint=self._attach_hint(errno)) from None
+            raise refuse("attach", what, error.errno or 0, "", "") from None
         finally:
             os.close(tracefs)
         try:
             number = int(os.read(event, 32))
         finally:
             os.close(event)
-        fd = _native.check(lib.pybpf_perf_tracepoint(number), "attach", what, refusal)
+        fd = _native.check(lib.pybpf_perf_tracepoint(number), "attach", what, refuse)
         pointer = lib.bpf_program__attach_perf_event(self._pointer, fd)
         if pointer == _native.NULL:
-            errno = ffi.errno
             os.close(fd)
-            ffi.errno = errno
         return pointer
+
+    def _attach_refused(
+        self, operation: str, target: str, errno: int, detail: str, log: str
+    ) -> KernelError:
+        # libbpf says EOPNOTSUPP without a word where the section's name gives no hook
+        if errno == _errno.EOPNOTSUPP and detail:
+            hint = "this kernel has no such hook, or was built without it"
+            return NotSupportedError(operation, target, errno, detail, log, hint)
+        needed = needed_capabilities([self.type])
+        refuse = explained(AttachError, self._attach_hint, needed)
+        return refuse(operation, target, errno, detail, log)
 
     def _attach_hint(self, errno: int) -> str:
         if errno == _errno.EOPNOTSUPP:

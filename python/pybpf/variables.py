@@ -7,7 +7,7 @@ programs, read and written without a system call, and .rodata is frozen.
 
 from __future__ import annotations
 
-from _collections_abc import Mapping, MutableMapping  # collections.abc imports all of collections
+from _collections_abc import Mapping  # collections.abc imports all of collections
 
 from pybpf._native import ffi, lib
 from pybpf.errors import LayoutError, NotFoundError, StateError
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from pybpf.object import Object
 
 
-class Section(MutableMapping["str", "Any"]):
+class Section(Mapping["str", "Any"]):
     """The variables of one section, as attributes and as a mapping from name to value.
+
+    A variable whose name the class uses itself (map, raw, keys, values ...) is reached as an item
+    only: ``section["keys"]``.
 
     Values are typed by BTF: ints, bools, floats, text for char arrays, lists, and Struct for
     structs.  What is read is a copy: to change a member, assign the whole variable.
@@ -119,9 +122,6 @@ class Section(MutableMapping["str", "Any"]):
             ) from None
         self._write(variable.offset, data, variable.size)
 
-    def __delitem__(self, name: str) -> None:
-        raise LayoutError(f"variable {name!r} of {self._section} can be assigned, not deleted")
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -131,9 +131,12 @@ class Section(MutableMapping["str", "Any"]):
             raise AttributeError(str(error)) from error
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(getattr(type(self), name, None), property):
-            object.__setattr__(self, name, value)
+        own = getattr(type(self), name, None)
+        if isinstance(own, property) and own.fset is not None:
+            own.fset(self, value)
             return
+        if own is not None:
+            raise AttributeError(f"Section.{name} is no variable; for one, use section[{name!r}]")
         try:
             self[name] = value
         except NotFoundError as error:

@@ -274,18 +274,25 @@ def test_the_command_tells_what_the_kernel_refuses(
 
 @pytest.mark.parametrize(
     ("btf", "words"),
-    [("text", "EHDR|ELF|BTF"), ("folder", "folder|directory|regular"), ("absent", "No such file")],
+    [("text", "EHDR|ELF|BTF"), ("folder", "folder|directory|regular")],
 )
 def test_a_btf_file_that_is_none_is_named(bpf_object, tmp_path, btf, words):
     path = tmp_path / btf
     if btf == "text":
         path.write_text("no types here\n")
-    elif btf == "folder":
+    else:
         path.mkdir()
     with pytest.raises(pybpf.Error) as caught:
         pybpf.load(bpf_object("everything"), btf=path)
     assert_told_well(caught.value, pybpf.LoadError, re.escape(str(path)), words, "\nhint: ")
     assert caught.value.stage == "btf"
+
+
+def test_a_missing_btf_file_is_named(bpf_object, tmp_path):
+    path = tmp_path / "absent"
+    with pytest.raises(pybpf.Error) as caught:
+        pybpf.open(bpf_object("pinned"), btf=path)
+    assert_told_well(caught.value, pybpf.ObjectNotFoundError, re.escape(str(path)))
 
 
 # ---- wrong words on the command line -------------------------------------------------------------

@@ -47,9 +47,9 @@ def test_a_pinned_link_stays_attached(bpf_object, bpffs):
 def test_pins_of_another_kind_are_told_apart(bpf_object, bpffs):
     with pybpf.load(bpf_object("everything")) as obj:
         obj.programs["set_mark"].pin(bpffs / "set_mark")
-        with pytest.raises(pybpf.PinError, match="a prog is pinned there"):
+        with pytest.raises(pybpf.PinError, match="a program is pinned there"):
             Map.open_pinned(bpffs / "set_mark")
-        with pytest.raises(pybpf.PinError, match="a prog is pinned there"):
+        with pytest.raises(pybpf.PinError, match="a program is pinned there"):
             Link.open_pinned(bpffs / "set_mark")
         obj.programs["set_mark"].unpin(bpffs / "set_mark")
 

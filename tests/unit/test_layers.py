@@ -18,13 +18,13 @@ PACKAGE = Path(pybpf.__file__).parent
 # from the bottom to the top; docs/architecture.md draws and explains it
 LAYERS = [
     {"errors", "constants", "_libbpf", "verifier"},
-    {"_native", "elf", "btf", "_handles", "kernel"},
+    {"_native", "elf", "btf", "_handles", "kernel", "items"},
     {"layout", "words", "info", "pins"},
-    {"codec", "variable_text", "load_errors"},
+    {"codec", "variable_text", "load_errors", "kernel_object"},
     {"link", "map", "variables"},
     {"program", "events"},
     {"object"},
-    {"pin_folder"},
+    {"opening", "pin_folder"},
     {""},  # the package itself: pybpf/__init__.py
     {"cli.output"},
     {"cli.inspect", "cli.load", "cli.unload"},

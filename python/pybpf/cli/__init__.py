@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 
+import pybpf
 from pybpf.cli import inspect, load, unload
 from pybpf.cli.output import INTERRUPTED, REFUSED, USAGE, UsageError, report_error, status_of
 from pybpf.errors import Error
@@ -29,6 +30,8 @@ def make_parser() -> argparse.ArgumentParser:
         description="Load and look at precompiled CO-RE BPF objects.",
         epilog=EXIT_STATUS,
     )
+    version = f"pybpf {pybpf.__version__}, libbpf {'.'.join(map(str, pybpf.libbpf_version()))}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (load, unload, inspect):
         module.add_parser(commands)
@@ -57,6 +60,6 @@ def main(arguments: list[str] | None = None) -> int:
         # nobody reads our output, or nothing takes it; Python must not trip over that at exit again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            print(f"pybpf: writing the output: {error.strerror}", file=sys.stderr)
+            print(f"pybpf: writing the output: {error}", file=sys.stderr)
         return REFUSED
     return status

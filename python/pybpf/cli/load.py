@@ -96,7 +96,12 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         return check(options)
     with contextlib.ExitStack() as stack:
-        objects = [stack.enter_context(bring_up(path, options)) for path in options.files]
+        objects: list[Object] = []
+        for path in options.files:
+            try:
+                objects.append(stack.enter_context(bring_up(path, options)))
+            except pybpf.Error as error:
+                return report_failure(error, path, options)
         if options.pin:
             pin(objects, options)
         folders = pin_folders(objects, options) if options.pin else [None] * len(objects)
@@ -121,31 +126,36 @@ def counted(number: int, what: str) -> str:
 
 
 def bring_up(path: str, options: argparse.Namespace) -> Object:
-    """Open, configure, load and attach as the options say; prints the error of one that fails."""
+    """Open, configure, load and attach as told; nothing is left where that fails."""
+    obj = pybpf.open(path, btf=options.btf, log_level=options.log_level)
     try:
-        obj = pybpf.open(path, btf=options.btf, log_level=options.log_level)
-        try:
-            configure(obj, path, options)
-            obj.load()
-            if not options.no_attach and not options.check:
-                obj.attach()
-        except BaseException:
-            obj.close()
-            raise
-    except pybpf.Error as error:
+        configure(obj, path, options)
         if options.check:
-            raise
-        if options.json:
-            print(
-                json.dumps({"object": path, "loaded": False, "error": error_json(error)}),
-                flush=True,
-            )
-        else:
-            report_error(error, path, options.verbose)
-        raise SystemExit(status_of(error)) from None
-    if options.verbose and not options.json:
-        print(obj.log, end="", file=sys.stderr)
+            pin_nothing(obj)
+        obj.load()
+        if not options.no_attach and not options.check:
+            obj.attach()
+    except BaseException:
+        obj.close()
+        raise
     return obj
+
+
+def pin_nothing(obj: Object) -> None:
+    """Have load() pin no map; one that is pinned already is still compared."""
+    for bpf_map in obj.maps.values():
+        if bpf_map.pin_path and not os.path.exists(bpf_map.pin_path):
+            bpf_map.pin_path = None
+
+
+def report_failure(error: pybpf.Error, path: str, options: argparse.Namespace) -> int:
+    """Tell what is wrong with one file; the exit status for it."""
+    if options.json:
+        failure = {"object": path, "loaded": False, "error": error_json(error)}
+        print(json.dumps(failure), flush=True)
+    else:
+        report_error(error, path, options.verbose)
+    return status_of(error)
 
 
 def configure(obj: Object, path: str, options: argparse.Namespace) -> None:
@@ -230,6 +240,8 @@ def pin(objects: list[Object], options: argparse.Namespace) -> None:
 
 def report(path: str, obj: Object, folder: str | None, options: argparse.Namespace) -> None:
     """What is loaded and attached, and pinned below ``folder``."""
+    if options.verbose:
+        print(obj.log, end="", file=sys.stderr)
     if options.json:
         print(json.dumps(describe(path, obj, folder)), flush=True)
         return
@@ -329,37 +341,13 @@ def check(options: argparse.Namespace) -> int:
     status = DONE
     for path in options.files:
         try:
-            with check_one(path, options) as obj:
+            with bring_up(path, options) as obj:
                 report(path, obj, None, options)
                 if not options.json:
                     print(f"{path}: loads on this kernel", flush=True)
-                if options.verbose:
-                    print(obj.log, end="", file=sys.stderr)
         except pybpf.Error as error:
-            status = max(status, status_of(error))
-            if options.json:
-                print(
-                    json.dumps({"object": path, "loaded": False, "error": error_json(error)}),
-                    flush=True,
-                )
-            else:
-                report_error(error, path, options.verbose)
+            status = max(status, report_failure(error, path, options))
     return status
-
-
-def check_one(path: str, options: argparse.Namespace) -> Object:
-    """bring_up() without a trace: maps that would be newly pinned are not."""
-    obj = pybpf.open(path, btf=options.btf, log_level=options.log_level)
-    try:
-        configure(obj, path, options)
-        for bpf_map in obj.maps.values():
-            if bpf_map.pin_path and not os.path.exists(bpf_map.pin_path):
-                bpf_map.pin_path = None
-        obj.load()
-    except BaseException:
-        obj.close()
-        raise
-    return obj
 
 
 # ---- events --------------------------------------------------------------------------------------
@@ -368,12 +356,15 @@ def check_one(path: str, options: argparse.Namespace) -> Object:
 def stream(objects: list[Object], options: argparse.Namespace) -> int:
     """Print events until the duration is over (0) or Ctrl-C (130)."""
     end = None if options.duration is None else time.monotonic() + options.duration
-    sources = [
-        Source(ring, ring.declared_value_type)
+    rings = [
+        (obj, ring)
         for obj in objects
         for ring in obj.maps.values()
         if ring.type == pybpf.MapType.RINGBUF and ring.autocreate
     ]
+    several = len(objects) > 1
+    named = [(f"{obj.name}.{ring.name}" if several else ring.name, ring) for obj, ring in rings]
+    sources = [Source(ring, ring.declared_value_type, name) for name, ring in named]
     try:
         if not sources:
             wait(end)
