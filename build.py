@@ -112,9 +112,27 @@ def missing_packages() -> list[str]:
         have["pkg-config"] = shutil.which("pkg-config")
         have["libbpf-dev"] = (include / "bpf/libbpf.h").exists()
     missing = [name for name, found in have.items() if not found]
-    if find_clang() is None:
-        missing.append(newest_packaged_clang() or "clang")
-    return missing
+    return missing + missing_clang()
+
+
+def missing_clang() -> list[str]:
+    """The newest clang that apt has, unless that or a newer one is there.
+
+    Whoever cannot install packages makes do with the clang there is.
+    """
+    found, packaged = clang_version(find_clang()), newest_packaged_clang()
+    if found and (os.geteuid() != 0 or packaged is None or found >= packaged):
+        return []
+    return [f"clang-{packaged}" if packaged else "clang"]
+
+
+def clang_version(clang: str | None) -> int:
+    """The major version of that compiler, 0 for none."""
+    if clang is None:
+        return 0
+    out = subprocess.run([clang, "--version"], stdout=subprocess.PIPE, text=True).stdout
+    found = re.search(r"clang version (\d+)", out)
+    return int(found[1]) if found else 0
 
 
 def find_clang() -> str | None:
@@ -128,16 +146,13 @@ def find_clang() -> str | None:
     return max(versioned)[1] if versioned else shutil.which("clang")
 
 
-def newest_packaged_clang() -> str | None:
+def newest_packaged_clang() -> int | None:
     if not shutil.which("apt-cache"):
         return None
-    found = subprocess.run(
-        ["apt-cache", "--names-only", "search", r"^clang-[0-9]+$"],
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
-    versions = [int(v) for v in re.findall(r"^clang-(\d+) ", found, re.MULTILINE)]
-    return f"clang-{max(versions)}" if versions else None
+    command = ["apt-cache", "--names-only", "search", r"^clang-[0-9]+$"]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout
+    versions = [int(version) for version in re.findall(r"^clang-(\d+) ", found, re.MULTILINE)]
+    return max(versions, default=None)
 
 
 def packages() -> None:
@@ -294,17 +309,19 @@ def libbpf() -> Path:
 
 def setup() -> None:
     packages()
-    if not VENV_PYTHON.exists():
-        run(
-            f"making .venv with Python {sys.version.split()[0]}",
-            [sys.executable, "-m", "venv", str(VENV)],
-        )
     ext()
     bpf()
 
 
+def venv() -> None:
+    if not VENV_PYTHON.exists():
+        version = sys.version.split()[0]
+        run(f"making .venv with Python {version}", [sys.executable, "-m", "venv", str(VENV)])
+
+
 def ext() -> None:
     """The native module, by an editable install of pybpf with its tests' needs into .venv."""
+    venv()
     variant = "system" if system_libbpf() else (libbpf() / "stamp").read_text()
     sources = sorted((ROOT / "c_src").glob("*.*"))
     key = digest(
@@ -336,7 +353,7 @@ def bpf() -> None:
     """Compile each *.bpf.c to the .bpf.o beside it where it, a header or the compiler changed."""
     clang = find_clang()
     if clang is None:
-        raise BuildError("no clang on PATH; run: build.py setup")
+        raise BuildError("no clang on PATH")
     version = subprocess.run([clang, "--version"], stdout=subprocess.PIPE, text=True).stdout
     compiler = version.splitlines()[0]
     flags = bpf_flags()
@@ -469,7 +486,7 @@ def main() -> int:
             return demo(options.duration)
         if options.command == "test":
             return test(rest)
-        if options.command in ("libbpf", "ext"):
+        if options.command in ("libbpf", "ext", "bpf"):
             packages()
         parts[options.command]()
     except BuildError as error:

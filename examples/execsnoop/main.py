@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """execsnoop: tell of every program that starts on this machine.
 
-    python3 examples/execsnoop/main.py [--pid PID] [--exits] [--duration SECONDS]
+    .venv/bin/python examples/execsnoop/main.py [--pid PID] [--exits] [--duration SECONDS]
 
 Needs root (CAP_BPF and CAP_PERFMON) and Linux 5.8.
 """
