@@ -135,7 +135,8 @@ class KernelError(Error, OSError):
     verifier said during the call, ``hint`` what to try.
     """
 
-    _fields: tuple[str, ...] = ("operation", "target", "errno", "detail", "log", "hint")
+    _fields = ("operation", "target", "errno", "detail", "log", "hint")
+    _more: tuple[tuple[str, object], ...] = ()  # what a subclass has besides, and the defaults
 
     def __init__(
         self,
@@ -145,7 +146,11 @@ class KernelError(Error, OSError):
         detail: str = "",
         log: str = "",
         hint: str = "",
+        **more: object,
     ) -> None:
+        unknown = more.keys() - dict(self._more)
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
         OSError.__init__(self, errno, _KERNEL_ONLY_WORDS.get(errno) or os.strerror(errno))
         self.message = f"{operation} {target}".strip()
         self.operation = operation
@@ -153,6 +158,12 @@ class KernelError(Error, OSError):
         self.detail = detail
         self.log = log
         self.hint = hint
+        for name, default in self._more:
+            setattr(self, name, more.get(name, default))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        fields = {name: getattr(self, name) for name in (*self._fields, *dict(self._more))}
+        return _rebuild, (type(self), fields), self.__dict__
 
     @property
     def errno_name(self) -> str:
@@ -186,43 +197,16 @@ class LoadError(KernelError):
     ``program`` is the program it failed on, None where no single one is to blame.
     """
 
-    _fields: tuple[str, ...] = (*KernelError._fields, "stage", "program")
-
-    def __init__(
-        self,
-        operation: str,
-        target: str,
-        errno: int,
-        detail: str = "",
-        log: str = "",
-        hint: str = "",
-        stage: str = "program",
-        program: str | None = None,
-    ) -> None:
-        super().__init__(operation, target, errno, detail, log, hint)
-        self.stage = stage
-        self.program = program
+    stage: str
+    program: str | None
+    _more = (("stage", "program"), ("program", None))
 
 
 class VerifierError(LoadError):
     """The verifier refused ``program``; ``verifier_log`` is its whole log."""
 
-    _fields = (*LoadError._fields, "verifier_log")
-
-    def __init__(
-        self,
-        operation: str,
-        target: str,
-        errno: int,
-        detail: str = "",
-        log: str = "",
-        hint: str = "",
-        stage: str = "verifier",
-        program: str | None = None,
-        verifier_log: str = "",
-    ) -> None:
-        super().__init__(operation, target, errno, detail, log, hint, stage, program)
-        self.verifier_log = verifier_log
+    verifier_log: str
+    _more = (("stage", "verifier"), ("program", None), ("verifier_log", ""))
 
 
 class RelocationError(LoadError):
@@ -232,26 +216,16 @@ class RelocationError(LoadError):
     "no_such_field"), ``source`` is the line of C that wanted it, where the verifier log tells it.
     """
 
-    _fields = (*LoadError._fields, "type_name", "field", "source")
-
-    def __init__(
-        self,
-        operation: str,
-        target: str,
-        errno: int,
-        detail: str = "",
-        log: str = "",
-        hint: str = "",
-        stage: str = "relocation",
-        program: str | None = None,
-        type_name: str | None = None,
-        field: str | None = None,
-        source: str | None = None,
-    ) -> None:
-        super().__init__(operation, target, errno, detail, log, hint, stage, program)
-        self.type_name = type_name
-        self.field = field
-        self.source = source
+    type_name: str | None
+    field: str | None
+    source: str | None
+    _more = (
+        ("stage", "relocation"),
+        ("program", None),
+        ("type_name", None),
+        ("field", None),
+        ("source", None),
+    )
 
 
 class AttachError(KernelError):

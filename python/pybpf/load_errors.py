@@ -83,8 +83,9 @@ class Failure:
 
     def _load_error(self, stage: str, hint: str, program: str | None = None) -> LoadError:
         return LoadError(
-            "load", self.target, self.errno, self._detail, self.log, hint, stage, program
-        )
+            "load", self.target, self.errno, self._detail, self.log, hint,
+            stage=stage, program=program,
+        )  # fmt: skip
 
     @property
     def _detail(self) -> str:
