@@ -199,7 +199,7 @@ class LoadError(KernelError):
 
     stage: str
     program: str | None
-    _more = (("stage", "program"), ("program", None))
+    _more: tuple[tuple[str, object], ...] = (("stage", "program"), ("program", None))
 
 
 class VerifierError(LoadError):
