@@ -46,13 +46,18 @@ def add_parser(commands: Any) -> None:
     add("files", nargs="+", metavar="FILE", help="a .bpf.o")
     add("--duration", type=seconds, metavar="S", help="stop after S seconds")
     add("--no-attach", action="store_true", help="load only")
-    add("--check", action="store_true", help="load, report and unload; attach nothing, pin nothing")
-    add("--only", action="append", metavar="PROG", help="load this program alone (may be repeated)")
-    add(
+    outcome = parser.add_mutually_exclusive_group()
+    outcome.add_argument(
+        "--check",
+        action="store_true",
+        help="load, report and unload; attach nothing, pin nothing",
+    )
+    outcome.add_argument(
         "--pin",
         metavar="DIR",
         help="pin maps, programs and links below DIR (on a bpffs), and leave them running",
     )
+    add("--only", action="append", metavar="PROG", help="load this program alone (may be repeated)")
     add(
         "--var",
         action="append",
@@ -74,7 +79,7 @@ def add_parser(commands: Any) -> None:
         choices=range(8),
         default=0,
         metavar="N",
-        help="verifier's log: 1 failing path, 2 everything, +4 statistics",
+        help="show the verifier's log: 1 its last path, 2 everything, +4 statistics",
     )
     add("--verbose", action="store_true", help="show the whole log of libbpf and the verifier")
     add(
@@ -127,7 +132,8 @@ def counted(number: int, what: str) -> str:
 
 def bring_up(path: str, options: argparse.Namespace) -> Object:
     """Open, configure, load and attach as told; nothing is left where that fails."""
-    obj = pybpf.open(path, btf=options.btf, log_level=options.log_level)
+    log_level = options.log_level or int(options.verbose)
+    obj = pybpf.open(path, btf=options.btf, log_level=log_level)
     try:
         configure(obj, path, options)
         if options.check:
@@ -240,7 +246,7 @@ def pin(objects: list[Object], options: argparse.Namespace) -> None:
 
 def report(path: str, obj: Object, folder: str | None, options: argparse.Namespace) -> None:
     """What is loaded and attached, and pinned below ``folder``."""
-    if options.verbose:
+    if options.verbose or options.log_level:
         print(obj.log, end="", file=sys.stderr)
     if options.json:
         print(json.dumps(describe(path, obj, folder)), flush=True)
