@@ -105,7 +105,9 @@ class Borrow:
         self._leave()
 
     def __del__(self) -> None:
-        self._leave()  # an interrupt inside __enter__ means that there is no __exit__
+        # an interrupt inside __enter__ means that there is no __exit__; inside __init__, no handle
+        if hasattr(self, "_handle"):
+            self._leave()
 
     def _leave(self) -> None:
         self._handle._users.discard(id(self))

@@ -12,19 +12,18 @@ import select
 import sys
 import time
 from _thread import RLock
-from collections import deque
 from itertools import islice
 
 from pybpf import _native
 from pybpf._handles import Handle, Uncopyable, warn_unclosed
 from pybpf._native import ffi, lib
 from pybpf.constants import MapType
-from pybpf.errors import ClosedError, KernelError, LayoutError, StateError
+from pybpf.errors import BusyError, ClosedError, KernelError, LayoutError, StateError
 from pybpf.kernel import explained
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from pybpf.btf import Type
@@ -57,13 +56,29 @@ class Source:
 
 
 class Batch:
-    """What one drain brought, by its number in C: records that are still to be delivered."""
+    """What one drain brought, by its number in C; from ``position`` on still to be delivered."""
 
-    __slots__ = ("number", "records")
+    __slots__ = ("number", "position", "records")
 
-    def __init__(self, number: int, records: Iterable[tuple[int, bytes]]) -> None:
+    def __init__(self, number: int, records: list[tuple[int, bytes]]) -> None:
         self.number = number
-        self.records = deque(records)
+        self.records = records
+        self.position = 0
+
+
+class Delivery:
+    """Records on their way from a batch to the caller, given back where they do not arrive."""
+
+    __slots__ = ("batch", "end", "start", "values")
+
+    batch: Batch | None
+    start: int
+    end: int
+    values: list[Any]
+
+    def __init__(self) -> None:
+        self.batch = None
+        self.values = []
 
 
 class RingReader(Uncopyable):
@@ -75,7 +90,8 @@ class RingReader(Uncopyable):
     close() may come from any thread or signal handler, and ends a read that waits.
 
     A ring has one consumer: two readers, or two processes, on one ring share its records between
-    them.  Threads may share one reader; each record goes to one of them.
+    them.  Threads may share one reader; each record goes to one of them.  A signal handler may
+    close a reader, but not read where its own thread is reading (BusyError).
     """
 
     def __init__(
@@ -93,8 +109,9 @@ class RingReader(Uncopyable):
         self._timeout = timeout
         self._owner = owner
         self._process = os.getpid()
-        self._batch = Batch(0, ())
-        self._lock = RLock()  # a signal handler may read, too
+        self._batch = Batch(0, [])
+        self._lock = RLock()  # a signal handler that reads must not wait for its own thread
+        self._taking = False
         rings = lib.pybpf_rings_new()
         if rings == _native.NULL:
             raise KernelError("make", "a ring buffer reader", ffi.errno or errno.ENOMEM)
@@ -131,74 +148,88 @@ class RingReader(Uncopyable):
         Empty where none came in time.  ClosedError after close(), also for a read that waits then.
         A record that does not fit its type raises LayoutError; those after it come next time.
         """
-        return self._wait(timeout, self._take_all) or []
+        delivery = Delivery()
+        try:
+            self._wait(timeout, delivery, None)
+            return delivery.values
+        except BaseException:
+            self._give_back(delivery)
+            raise
 
     def __iter__(self) -> Iterator[Any]:
         while True:
+            delivery = Delivery()
             try:
-                found = self._wait(self._timeout, self._take_one)
+                self._wait(self._timeout, delivery, 1)
             except ClosedError:
                 return
-            if found is None:
+            except BaseException:
+                self._give_back(delivery)
+                raise
+            if not delivery.values:
                 return
-            yield found[0]
+            yield delivery.values[0]
 
-    def _take_one(self) -> list[Any]:
-        records = self._batch.records
-        value = self._decode_first(records)
-        del records[0]
-        return [value]
-
-    def _take_all(self) -> list[Any]:
-        records = self._batch.records
-        batch = [self._decode_first(records)]
-        try:
-            batch += [self._decode(record) for record in islice(records, 1, None)]
-        except LayoutError:
-            # deliver what came before; the next call begins with the one at fault, and raises
-            batch += self._decode_fitting(islice(records, 1, None))
-        for _ in batch:
-            records.popleft()
-        return batch
-
-    def _decode_first(self, records: deque[tuple[int, bytes]]) -> Any:
-        try:
-            return self._decode(records[0])
-        except LayoutError:
-            del records[0]
-            raise
-
-    def _decode_fitting(self, records: Iterable[tuple[int, bytes]]) -> Iterator[Any]:
-        try:
-            for record in records:
-                yield self._decode(record)
-        except LayoutError:
-            return
-
-    def _decode(self, record: tuple[int, bytes]) -> Any:
-        source = self._sources[record[0]]
-        value = source.decode(record[1])
-        return (source.name, value) if self._tagged else value
-
-    def _wait(self, timeout: float | None, take: Callable[[], list[Any]]) -> list[Any] | None:
-        """What ``take`` makes of the records there are or that come in time; None if none do."""
+    def _wait(self, timeout: float | None, delivery: Delivery, limit: int | None) -> None:
+        """Deliver the records there are, or that come in time; at most ``limit``."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._handle.borrow() as (rings, wake):
             poll = select.poll()
             poll.register(lib.pybpf_rings_epoll_fd(rings), select.POLLIN)
             poll.register(wake, select.POLLIN)
             while True:
-                with self._lock:
-                    if not self._batch.records:
-                        self._drain(rings)
-                    if self._batch.records:
-                        return take()
+                if self._take(rings, delivery, limit):
+                    return
                 if self.closed:
                     raise ClosedError("ring buffer reader was closed while it waited")
                 left = _POLL_SECONDS if deadline is None else deadline - time.monotonic()
                 if left <= 0:
-                    return None
+                    return
                 poll.poll(min(left, _POLL_SECONDS) * 1000)
+
+    def _take(self, rings: Any, delivery: Delivery, limit: int | None) -> bool:
+        """Deliver what there is without waiting; whether there was anything."""
+        with self._lock:
+            if self._taking:
+                raise BusyError("a signal handler cannot read where its own thread is reading")
+            self._taking = True
+            try:
+                if self._batch.position == len(self._batch.records):
+                    self._drain(rings)
+                return self._deliver(delivery, limit)
+            finally:
+                self._taking = False
+
+    def _deliver(self, delivery: Delivery, limit: int | None) -> bool:
+        batch, start = self._batch, self._batch.position
+        end = None if limit is None else start + limit
+        for record in islice(batch.records, start, end):
+            try:
+                delivery.values.append(self._decode(record))
+            except LayoutError:
+                if delivery.values:
+                    break  # the next call begins with this one
+                batch.position = start + 1
+                raise
+        delivery.start, delivery.end = start, start + len(delivery.values)
+        delivery.batch = batch
+        batch.position = delivery.end
+        return bool(delivery.values)
+
+    def _give_back(self, delivery: Delivery) -> None:
+        """Put records that an exception kept from the caller before those still to be delivered."""
+        batch = delivery.batch
+        if batch is None or batch.position < delivery.end:
+            return
+        with self._lock:
+            now = self._batch
+            again = batch.records[delivery.start : delivery.end]
+            self._batch = Batch(now.number, again + now.records[now.position :])
+
+    def _decode(self, record: tuple[int, bytes]) -> Any:
+        source = self._sources[record[0]]
+        value = source.decode(record[1])
+        return (source.name, value) if self._tagged else value
 
     def _drain(self, rings: Any) -> None:
         """Move what waits in the rings into a new batch, which C keeps until it is in place."""
@@ -213,15 +244,13 @@ class RingReader(Uncopyable):
             _native.check(count, "read", f"ring buffers {names}")
         number = lib.pybpf_rings_batch(rings)
         records, data = lib.pybpf_rings_records(rings), lib.pybpf_rings_data(rings)
-        batch = Batch(
+        self._batch = Batch(
             number,
-            (
+            [
                 (record.source, bytes(ffi.buffer(data + record.offset, record.size)))
                 for record in (records[i] for i in range(count))
-            ),
+            ],
         )
-        if self._batch.number != number:  # a signal handler may have read this one meanwhile
-            self._batch = batch
 
     def close(self) -> None:
         """End reading: a read that waits in another thread ends at once.  Harmless to repeat."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pybpf.object import Object
 
 _ENOTSUPP = 524  # the kernel's own, which errno.h does not have
+_NOTHING = object()
 _NAME_SIZE = 16  # BPF_OBJ_NAME_LEN, with the NUL
 
 
@@ -249,6 +250,20 @@ class Map(KernelObject, MutableMapping["Any", "Any"]):
     def values(self) -> MapValues:
         """The values, as items() gives them."""
         return MapValues(self)
+
+    def pop(self, key: Any, default: Any = _NOTHING) -> Any:
+        """Remove ``key`` and return its value; ``default``, else KeyError, where it is not there.
+
+        Of several that pop a key at once, one gets the value.
+        """
+        codecs = self._codecs()
+        raw_key = codecs.key.encode(key)
+        raw_value = self._lookup_raw(raw_key)
+        if raw_value is not None and self._delete_raw(raw_key):
+            return codecs.value.decode(raw_value)
+        if default is _NOTHING:
+            raise KeyError(key)
+        return default
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove some entry and return it; KeyError where there is none."""

@@ -14,14 +14,13 @@ twice: after FAILED, open the file again.
 from __future__ import annotations
 
 import sys
-from _thread import RLock, allocate_lock
+from _thread import RLock
 
 from pybpf import _native
 from pybpf._handles import Handle, Uncopyable, warn_unclosed
 from pybpf._native import ffi, lib
 from pybpf.errors import (
     AttachError,
-    BusyError,
     ClosedError,
     NotFoundError,
     ObjectFormatError,
@@ -79,7 +78,7 @@ class Object(Uncopyable):
         self._log_level = log_level
         self._custom_btf = custom_btf
         self._log = ""
-        self._loading = allocate_lock()
+        self._loading = RLock()
         self._attaching = RLock()
         self._links: list[Link] = []
         self._readers: dict[int, weakref.ref[RingReader]] = {}
@@ -185,14 +184,10 @@ class Object(Uncopyable):
         PrivilegeError nothing is left in the kernel, and the object must be opened again.  Needs
         CAP_BPF, and CAP_PERFMON or CAP_NET_ADMIN by program type, or root.
         """
-        if not self._loading.acquire(blocking=False):
-            raise BusyError(f"object {self.name!r} is being loaded by another thread")
-        try:
+        with self._loading:  # a second thread comes after the first, and finds it loaded
             self._require_open("load")
             self._require_native_order()
             self._load()
-        finally:
-            self._loading.release()
 
     def _load(self) -> None:
         expected = self._untype_rings()
@@ -254,9 +249,11 @@ class Object(Uncopyable):
             level = program.log_level or self._log_level
             if level == _LOG_STATS:
                 level = 0 if lib.PYBPF_HAS_LOAD_STATS else _LOG_STATS | 1
-            if level:
-                wanted = True
-                lib.bpf_program__set_log_level(program._pointer, level | _LOG_STATS)
+            elif level:
+                level |= _LOG_STATS
+            wanted = wanted or level != 0
+            with self._handle.borrow():
+                lib.bpf_program__set_log_level(program._pointer, level)
         return wanted
 
     def _keep_verifier_output(self, wants_log: bool) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     ObjectSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 _LOG_LEVELS = 7
+_LOG_STATS = 4  # BPF_LOG_STATS
 _EOPNOTSUPP = 95
 _OPEN_HINTS = {
     "legacy map definitions": 'hint: define maps as BTF structs in SEC(".maps")',
@@ -71,7 +72,7 @@ def open(
         name = os.path.basename(path).partition(".")[0] if path else "object"
     texts = {"name": name, "pin_root": pin_root, "kconfig": kconfig, "btf": btf, "token": token}
     options = ffi.new("struct pybpf_open_options *")
-    options.log_level = log_level
+    options.log_level = log_level & ~_LOG_STATS  # which Object.load() asks for by itself
     keep = []  # cffi frees what only a struct field points to
     for field, text in texts.items():
         if text is not None:

@@ -65,8 +65,8 @@ class Section(Mapping["str", "Any"]):
             return bytes(self._memory())
 
     @raw.setter
-    def raw(self, data: bytes) -> None:
-        self._write(0, data, len(self.raw))
+    def raw(self, data: bytes | bytearray | memoryview) -> None:
+        self._write(0, bytes(data), len(self.raw))
 
     def variable(self, name: str) -> Variable:
         """Name, BTF type, offset and size of a variable; NotFoundError with the nearest names."""

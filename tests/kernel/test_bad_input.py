@@ -406,6 +406,70 @@ def test_the_library_as_nobody_lacks_privilege(bpf_object, bpffs, call):
     assert_told_well(error, pybpf.PrivilegeError, "uid 65534", "\nhint: .*root")
 
 
+# ---- some privileges -----------------------------------------------------------------------------
+
+TRACING_CAPABILITIES = "-all,+bpf,+perfmon,+dac_read_search"
+AS_TRACER = (
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    f"--bounding-set={TRACING_CAPABILITIES}",
+    f"--inh-caps={TRACING_CAPABILITIES}",
+    f"--ambient-caps={TRACING_CAPABILITIES}",
+)
+IN_USER_NAMESPACE = ("unshare", "--user", "--map-root-user")
+OF_PRIVILEGES = r"CAP_|uid \d|lacks|root\b|privilege"
+
+
+@pytest.mark.parametrize("name", ["retarget", "typed"])
+def test_tracing_takes_no_more_than_cap_bpf_and_cap_perfmon(bpf_object, name):
+    done = pybpf_command("load", "--check", "--json", bpf_object(name), prefix=AS_TRACER)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = pybpf_command("load", "--check", bpf_object("everything"), prefix=AS_TRACER)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert re.search("hint: uid 65534 lacks CAP_NET_ADMIN:", done.stderr), "two programs need it"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("refused", pybpf.VerifierError), ("missing_field", pybpf.RelocationError)],
+)
+def test_who_may_trace_is_not_told_of_privileges_where_the_program_is_wrong(bpf_object, name, kind):
+    error = raised_by("pybpf.load(sys.argv[1])", bpf_object(name), prefix=AS_TRACER)
+    assert_told_well(error, kind, name, "\nhint: ")
+    assert not re.search(OF_PRIVILEGES, str(error))
+
+
+FROZEN = """
+    with Map.create(MapType.HASH, key_size=4, value_size=4, max_entries=1, name="ice") as ice:
+        ice.freeze()
+        {change}
+"""
+
+
+@pytest.mark.parametrize("change", ["ice[1] = 2", "ice.put(1, 2)", "del ice[1]"])
+def test_who_may_trace_is_told_that_a_map_is_frozen(change):
+    error = raised_by(FROZEN.format(change=change), prefix=AS_TRACER)
+    assert_told_well(error, pybpf.KernelError, "'ice'", "\nhint: .*frozen")
+    assert not re.search(OF_PRIVILEGES, str(error))
+
+
+@pytest.mark.parametrize("options", [(), ("--check",), ("--no-attach",)], ids=" ".join)
+@pytest.mark.parametrize("name", ["everything", "retarget", "pinned"])
+def test_capabilities_of_a_user_namespace_do_not_count(bpf_object, name, options):
+    done = pybpf_command("load", *options, bpf_object(name), prefix=IN_USER_NAMESPACE)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert_fits_a_screen(done.stderr)
+    assert re.search("hint: CAP_BPF.* of a user namespace do.* not count", done.stderr)
+
+
+def test_the_library_says_that_capabilities_of_a_user_namespace_do_not_count(bpf_object):
+    for call in ("pybpf.load(sys.argv[1])", "Map.from_id(1)"):
+        error = raised_by(call, bpf_object("retarget"), prefix=IN_USER_NAMESPACE)
+        assert_told_well(error, pybpf.PrivilegeError, "\nhint: CAP_.*user namespace.*not count")
+
+
 # ---- wrong moment --------------------------------------------------------------------------------
 
 
@@ -639,6 +703,73 @@ def test_no_closed_handle_of_a_pin_can_be_used(bpf_object, live_map, bpffs, kind
         path.unlink(missing_ok=True)
 
 
+# ---- what is no descriptor, and what nobody closes -----------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Map, Program])
+@pytest.mark.parametrize("fd", [9999, -1, 2**31, 2**40, -(2**70)])
+def test_what_is_no_descriptor_is_told(kind, fd):
+    with pytest.raises(pybpf.Error) as caught:
+        kind.from_fd(fd)
+    assert_told_well(caught.value, pybpf.KernelError, f"use fd {fd}: EBADF")
+
+
+@pytest.mark.parametrize("kind", [Map, Program])
+def test_a_descriptor_of_something_else_is_told_and_stays_open(kind, tmp_path):
+    with open(tmp_path / "file", "wb") as file:
+        with pytest.raises(pybpf.Error) as caught:
+            kind.from_fd(file.fileno())
+        assert_told_well(caught.value, pybpf.LayoutError, f"fd {file.fileno()} is no ", "file")
+        file.write(b"data")
+
+
+# Python tells of a warning that is an error in a __del__, and goes on.
+COLLECTED = """
+import gc, os, sys, pybpf
+from pybpf import Link, Map, MapType, Program
+from pybpf.events import RingReader, Source
+
+def make():
+    {make}
+
+def count():
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+with pybpf.load(sys.argv[1]) as kept:
+    RingReader([Source(kept.maps["readings"], None)]).close()
+    (link,) = kept.attach()
+    link.pin(sys.argv[2])
+    before = count()
+    make()
+    left = count() - before
+    link.unpin(sys.argv[2])
+print("left open:", left)
+"""
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        ("Map.create(MapType.HASH, key_size=4, value_size=4, max_entries=1, name='lost')", "lost"),
+        ("Map.from_fd(kept.maps['counts'].fileno())", "map of fd"),
+        ("Program.from_id(kept.programs['on_exec'].id)", "program of id"),
+        ("Link.open_pinned(sys.argv[2])", "link pinned at"),
+        ("RingReader([Source(kept.maps['readings'], None)])", "RingReader of readings"),
+        ("pybpf.open(sys.argv[1])", "object 'everything'"),
+        ("pybpf.load(sys.argv[1])", "object 'everything'"),
+        ("obj = pybpf.load(sys.argv[1]); obj.attach(); obj.events()", "object 'everything'"),
+    ],
+)
+def test_what_is_collected_is_closed_though_the_warning_is_an_error(bpf_object, bpffs, make, what):
+    words = [sys.executable, "-W", "error", "-c", COLLECTED.format(make=make)]
+    words += [bpf_object("everything"), bpffs / "link"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "left open: 0\n"
+    assert re.search(f"ResourceWarning: unclosed .*{what}", done.stderr)
+
+
 # ---- pins where none can be ----------------------------------------------------------------------
 
 
@@ -785,7 +916,7 @@ def test_every_class_of_error_pickles_with_all_it_holds():
     ]
     assert pybpf.VerifierError in errors
     for kind in errors:
-        names = list(inspect.signature(kind).parameters)
+        names = [*kind._fields, *dict(getattr(kind, "_more", ()))]
         values = {name: 2 if name in ("errno", "offset") else f"<{name}>" for name in names}
         error = kind(**values)
         assert_pickles(error)

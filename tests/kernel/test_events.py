@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 
@@ -60,6 +61,78 @@ def test_iterating_ends_after_the_timeout(loaded):
         assert [record.sequence for record in reader] == list(range(5))
 
 
+def test_leaving_a_loop_loses_nothing(loaded):
+    with loaded.events("readings", timeout=0) as reader:
+        produce(loaded, 6)
+        for record in reader:
+            assert record.sequence == 0
+            break
+        with pytest.raises(ZeroDivisionError):
+            sum(record.sequence // (1 - record.sequence) for record in reader)
+        assert next(iter(reader)).sequence == 2
+        produce(loaded, 1)
+        assert [record.sequence for record in reader.read_batch(1)] == [3, 4, 5]
+        assert [record.sequence for record in reader] == [0]
+
+
+@pytest.mark.parametrize("timeout", [1e9, 1e18, 1e300, float("inf"), 2**200])
+def test_a_timeout_may_be_as_long_as_one_likes(loaded, timeout):
+    with loaded.events("readings", timeout=timeout) as reader:
+        waits = select.poll()
+        waits.register(reader, select.POLLIN)
+        later = threading.Thread(target=lambda: (waits.poll(20), produce(loaded, 2)))
+        later.start()  # when the reader waits, as a rule
+        assert next(iter(reader)).sequence == 0
+        later.join()
+        assert [record.sequence for record in reader.read_batch(timeout)] == [1]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, -1e18, float("-inf")])
+def test_a_timeout_that_is_over_gives_what_is_there(loaded, timeout):
+    with loaded.events("readings") as reader:
+        assert reader.read_batch(timeout) == []
+        produce(loaded, 1)
+        assert len(reader.read_batch(timeout)) == 1
+
+
+def fill(obj, ring_bytes):
+    for _ in range(ring_bytes // (64 * 32)):
+        produce(obj, 64)
+
+
+def test_a_ring_that_is_always_full_starves_no_other(bpf_object):
+    size = 4 << 20  # four batches
+    with pybpf.open(bpf_object("everything")) as obj:
+        obj.maps["readings"].max_entries = size
+        obj.load()
+        for names in (["readings", "untyped"], ["untyped", "readings"]):
+            with obj.events(names, type="__u64") as reader:
+                fill(obj, size)
+                seen = {name for name, _ in reader.read_batch(0)}
+                fill(obj, size // 2)
+                seen |= {name for name, _ in reader.read_batch(0)}
+                assert seen == {"readings", "untyped"}
+
+
+def test_readers_that_are_dropped_leave_no_descriptors(loaded):
+    before = set(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        produce(loaded, 1)
+        assert len(loaded.events("readings").read_batch(1)) == 1
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_ring_that_was_not_created_is_not_read(bpf_object):
+    with pybpf.open(bpf_object("everything")) as obj:
+        obj.maps["untyped"].autocreate = False
+        obj.programs["run_all"].autoload = False  # which uses it
+        obj.load()
+        with obj.events() as reader:
+            assert repr(reader) == "<RingReader of readings>"
+        with pytest.raises(pybpf.StateError, match="autocreate is off"):
+            obj.events("untyped")
+
+
 def test_a_record_shorter_than_its_type_raises_and_those_after_it_stay(loaded):
     with loaded.events(["untyped", "readings"], type="struct reading") as reader:
         produce(loaded, 1)
@@ -111,3 +184,5 @@ def test_only_ring_buffers_are_read(loaded):
         loaded.events("counts")
     with pytest.raises(pybpf.NotFoundError, match="readings"):
         loaded.events("reading")
+    with pytest.raises(pybpf.LayoutError, match="at least one"):
+        loaded.events([])

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
+from array import array
 
 import pybpf
 import pytest
@@ -20,6 +23,12 @@ def loaded(bpf_object):
 @pytest.fixture
 def counts(loaded):
     return loaded.maps["counts"]
+
+
+@pytest.fixture
+def typed(bpf_object):
+    with pybpf.load(bpf_object("typed")) as obj:
+        yield obj
 
 
 @pytest.fixture
@@ -148,10 +157,215 @@ def test_a_queue_has_no_keys(loaded):
         list(queue)
 
 
+def test_structs_are_keys_of_a_dict(loaded):
+    points = loaded.maps["points"]
+    for x in range(3):
+        points[(x, 10 * x)] = {"sequence": x}
+    found = dict(points.items())
+    assert len(found) == 3
+    key = next(key for key in points if key.x == 2)
+    assert found[key].sequence == 2
+    assert points[key] == found[key]
+
+
+def test_numbers_have_their_types_byte_order(typed):
+    routes = typed.maps["routes"]
+    assert typed.programs["next_hop"].test_run(ctx=bytes(8)).retval == 0
+    routes[0x7F000001] = 0x0A010203
+    assert routes.lookup(b"\x7f\0\0\x01") == b"\x0a\x01\x02\x03"
+    assert dict(routes.items()) == {0x7F000001: 0x0A010203}
+    hop = typed.programs["next_hop"].test_run(ctx=bytes(8)).retval
+    assert hop.to_bytes(4, "little") == b"\x0a\x01\x02\x03"
+    with pytest.raises(OverflowError):
+        routes[2**32] = 0
+
+
+def test_bools_are_true_or_false(typed):
+    switches = typed.maps["switches"]
+    switches[True] = False
+    switches[0] = 1
+    ((key, value),) = ((key, value) for key, value in switches.items() if key)
+    assert (key, value) == (True, False)
+    assert {type(each) for pair in switches.items() for each in pair} == {bool}
+    for wrong in (2, -1, 256):
+        with pytest.raises(OverflowError):
+            switches[True] = wrong
+        with pytest.raises(OverflowError):
+            switches[wrong] = True
+    assert dict(switches.items()) == {True: False, False: True}
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        (b"eth0", "eth0"),
+        (b"", ""),
+        (b"every byte of it", "every byte of it"),
+        ("zwölf".encode(), "zwölf"),
+        (b"old\0garbage", b"old\0garbage\0\0\0\0\0"),
+        (b"\0abstract", b"\0abstract\0\0\0\0\0\0\0"),
+        (b"\xff\xfe", b"\xff\xfe" + bytes(14)),
+        ("fifteen bytes ö".encode()[:-1], b"fifteen bytes \xc3\0"),
+    ],
+)
+def test_what_is_no_text_comes_as_bytes_and_finds_its_entry_again(typed, data, key):
+    names = typed.maps["names"]
+    names[data.ljust(16, b"\0")] = 7
+    assert list(names) == [key]
+    assert dict(names) == dict(names.items()) == {key: 7}
+    names[key] = 8
+    assert names.popitem() == (key, 8)
+    names[key] = 9
+    del names[next(iter(names))]
+    assert len(names) == 0
+
+
+def test_views_are_measured_in_bytes(counts, loaded):
+    counts[memoryview(array("I", [5]))] = memoryview(array("I", [6, 7]))
+    assert dict(counts) == {5: 6 | 7 << 32}
+    assert counts[memoryview(array("H", [5, 0]))] == 6 | 7 << 32
+    for wrong in (array("I", [5] * 4), array("B", [5]), array("H", [5])):
+        with pytest.raises(pybpf.LayoutError, match=f"not {wrong.itemsize * len(wrong)}"):
+            counts[memoryview(wrong)]
+    points = loaded.maps["points"]
+    points[memoryview(array("I", [1, 2]))] = memoryview(array("Q", [3, 4, 0]))
+    assert points[(1, 2)].sequence == 3
+    with pytest.raises(pybpf.LayoutError):
+        points[memoryview(array("Q", [1] * 8))] = bytes(24)
+
+
+def test_untyped_views_are_measured_in_bytes(made):
+    made[memoryview(array("I", [5]))] = memoryview(array("I", [6, 7]))
+    assert dict(made) == {5: 6 | 7 << 32}
+    with pytest.raises(pybpf.LayoutError):
+        made[memoryview(array("I", [5] * 4))] = 0
+
+
+def test_a_file_is_no_number(counts, made, tmp_path):
+    with open(tmp_path / "file", "w") as file:
+        for bpf_map in (counts, made):
+            with pytest.raises(pybpf.LayoutError):
+                bpf_map[1] = file
+            with pytest.raises(pybpf.LayoutError):
+                bpf_map[file] = 1
+            with pytest.raises(pybpf.LayoutError):
+                bpf_map[1] = bpf_map
+            assert len(bpf_map) == 0
+
+
 def test_compares_by_identity_and_can_be_hashed(counts, made):
     assert counts == counts
     assert counts != made
     assert len({counts, made}) == 2
+
+
+# ---- while others change it ----------------------------------------------------------------------
+
+STAYS = dict.fromkeys(range(32), 1)
+COMES_AND_GOES = range(100, 200)
+
+
+@pytest.fixture
+def busy():
+    """A hash in which the entries of STAYS stay, and others come and go all the time."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    stop, failures = threading.Event(), []
+    with Map.create(MapType.HASH, key_size=4, value_size=8, max_entries=4096, name="busy") as busy:
+        busy.update(STAYS)
+
+        def churn():
+            try:
+                while not stop.is_set():
+                    for key in COMES_AND_GOES:
+                        busy[key] = key
+                    for key in COMES_AND_GOES:
+                        try:
+                            del busy[key]
+                        except KeyError:
+                            pass
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=churn)
+        thread.start()
+        yield busy
+        stop.set()
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert failures == []
+
+
+def test_reading_a_map_that_changes_skips_what_vanishes(busy):
+    for _ in range(100):
+        found = dict(busy.items())
+        assert STAYS.keys() <= found.keys() <= STAYS.keys() | set(COMES_AND_GOES)
+        assert all(value == STAYS.get(key, key) for key, value in found.items())
+        assert list(busy.values()).count(1) >= len(STAYS)
+        assert STAYS.keys() <= set(busy)
+        assert len(busy) >= len(STAYS)
+
+
+def test_emptying_a_map_that_changes(busy):
+    for _ in range(100):
+        busy.clear()
+        busy.update(STAYS)
+        for _ in range(len(STAYS)):  # there are at least so many
+            key, value = busy.popitem()
+            assert value == STAYS.get(key, key)
+    busy.clear()
+    assert not STAYS.keys() & set(busy)
+
+
+@pytest.fixture
+def shared():
+    """A hash of 3000 entries."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    with Map.create(MapType.HASH, key_size=4, value_size=4, max_entries=4096) as shared:
+        shared.update((key, key) for key in range(3000))
+        yield shared
+    sys.setswitchinterval(interval)
+
+
+def by_three_threads(function):
+    """What each of them returns or raises."""
+    results, barrier = [], threading.Barrier(3)
+
+    def run():
+        barrier.wait()
+        try:
+            results.append(function())
+        except Exception as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_an_entry_is_popped_once(shared):
+    def pop_all():
+        found = []
+        while True:
+            try:
+                found.append(shared.popitem())
+            except KeyError:
+                return found
+
+    found = by_three_threads(pop_all)
+    assert len(shared) == 0
+    assert sorted(pair for each in found for pair in each) == [(key, key) for key in range(3000)]
+
+
+def test_a_key_is_popped_by_one_and_the_others_get_their_default(shared):
+    found = by_three_threads(lambda: [shared.pop(key, None) for key in range(3000)])
+    assert not [each for each in found if isinstance(each, Exception)], "a default was given"
+    popped = sorted(value for each in found for value in each if value is not None)
+    assert popped == list(range(3000))
 
 
 # ---- before load ---------------------------------------------------------------------------------
@@ -224,6 +438,38 @@ def test_an_inner_map_is_the_pattern_of_a_map_of_maps(bpf_object):
         assert obj.maps["outer"][0] == inner.id
 
 
+def test_the_empty_slots_of_an_array_of_maps_are_left_out(bpf_object):
+    with (
+        Map.create(MapType.ARRAY, key_size=4, value_size=4, max_entries=1) as inner,
+        pybpf.open(bpf_object("map_of_maps")) as obj,
+    ):
+        outer = obj.maps["outer"]
+        outer.inner_map = inner
+        obj.load()
+        assert dict(outer.items()) == {}
+        assert list(outer.values()) == []
+        outer[1] = inner
+        assert dict(outer.items()) == {1: inner.id}
+        assert list(outer.values()) == [inner.id]
+        assert list(outer) == [0, 1]
+
+
+def test_a_map_of_maps_takes_what_has_a_descriptor(bpf_object):
+    with (
+        Map.create(MapType.ARRAY, key_size=4, value_size=4, max_entries=1) as inner,
+        pybpf.open(bpf_object("map_of_maps")) as obj,
+    ):
+        outer = obj.maps["outer"]
+        outer.inner_map = inner
+        obj.load()
+        with os.fdopen(os.dup(inner.fileno()), "rb", buffering=0) as file:
+            outer[0] = file
+        outer[1] = inner.fileno()
+        assert dict(outer) == {0: inner.id, 1: inner.id}
+        with pytest.raises(pybpf.LayoutError):
+            outer[inner] = inner  # a key is none
+
+
 def test_reuse_shares_another_map(bpf_object, loaded):
     loaded.maps["counts"][1] = 5
     with pybpf.open(bpf_object("everything")) as other:
@@ -271,6 +517,18 @@ def test_create_gives_a_usable_map(made):
 def test_create_refuses_nonsense(bpf_object):
     with pytest.raises(pybpf.KernelError, match="create map 'x' of type HASH: EINVAL"):
         Map.create(MapType.HASH, key_size=0, value_size=0, max_entries=0, name="x")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\0", "sixteen_letters_", "x" * 100, "fünfzehn_bytes_"])
+def test_a_name_that_the_kernel_cannot_keep_is_refused(name):
+    with pytest.raises(ValueError, match="name"):
+        Map.create(MapType.ARRAY, key_size=4, value_size=4, max_entries=1, name=name)
+
+
+def test_a_name_of_fifteen_bytes_is_kept_whole():
+    name = "fifteen_letters"
+    with Map.create(MapType.ARRAY, key_size=4, value_size=4, max_entries=1, name=name) as made:
+        assert made.name == made.info().name == name
 
 
 def test_from_id_and_from_fd_open_the_same_map(made):

@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import os
+import pickle
+import re
 import subprocess
+from array import array
 from pathlib import Path
 
 import pybpf
 import pytest
-from pybpf import AttachType, ProgramType
+from pybpf import AttachType, Link, Map, Program, ProgramType
+from pybpf._handles import OwnedFd
 
 RUN_INPUT = (0).to_bytes(4, "little")
 
@@ -24,6 +30,12 @@ def everything(bpf_object):
 def loaded(everything):
     everything.load()
     return everything
+
+
+@pytest.fixture
+def sections(bpf_object):
+    with pybpf.open(bpf_object("sections")) as obj:
+        yield obj
 
 
 def run_all(obj, count=0):
@@ -169,10 +181,55 @@ def test_a_section_can_be_read_and_replaced_as_bytes(everything):
         everything.bss.raw = b"short"
 
 
+def test_a_section_may_be_replaced_by_a_view_of_larger_items(sections):
+    sections.bss.raw = memoryview(array("I", [1, 2, 3]))
+    assert list(sections.bss.values()) == [1, 2, 3]
+    with pytest.raises(pybpf.LayoutError, match="12 bytes are needed, not 48"):
+        sections.bss.raw = memoryview(array("I", [4] * 12))
+    assert list(sections.bss.values()) == [1, 2, 3]
+
+
 def test_constants_are_frozen_after_load(loaded):
     with pytest.raises(pybpf.StateError, match=r"before load\(\)"):
         loaded.rodata.step8 = 2
     assert loaded.rodata.step8 == 1
+
+
+def test_custom_sections_are_not_taken_for_those_they_are_named_like(sections):
+    assert set(sections.sections) == {".rodata", ".data", ".bss", ".data.rodata", ".data.bss"}
+    assert dict(sections.rodata) == {"constant": 1}
+    assert dict(sections.data) == {"initialised": 2}
+    assert dict(sections.sections[".data.rodata"]) == {"like_constant": 3}
+    assert dict(sections.sections[".data.bss"]) == {"like_zero": 4}
+    assert dict(sections.bss) == {"zero": 0, "keys": 0, "map": 0}
+    assert sections.sections[".data.rodata"].map is sections.maps[".data.rodata"]
+    sections.rodata.constant = 5
+    sections.load()
+    add_up = sections.programs["sum"]
+    assert add_up.test_run(ctx=bytes(8)).retval == 5 + 20 + 3000 + 40000
+    sections.sections[".data.rodata"].like_constant = 6  # is no constant
+    sections.sections[".data.bss"].like_zero = 7
+    sections.bss.zero = 8
+    assert add_up.test_run(ctx=bytes(8)).retval == 5 + 20 + 800 + 6000 + 70000
+    with pytest.raises(pybpf.StateError, match=r"before load\(\)"):
+        sections.rodata.constant = 1
+
+
+def test_a_variable_named_like_a_method_is_an_item(sections):
+    for name in ("keys", "map"):
+        with pytest.raises(AttributeError, match=rf"section\['{name}'\]"):
+            setattr(sections.bss, name, 1)
+        assert sections.bss[name] == 0
+    assert list(sections.bss.keys()) == ["zero", "keys", "map"]
+    sections.bss["keys"] = 2
+    sections.variables["map"] = 3
+    assert dict(sections.bss) == {"zero": 0, "keys": 2, "map": 3}
+    sections.load()
+    assert sections.programs["sum"].test_run(ctx=bytes(8)).retval == 43021 + 3200000
+    with pytest.raises(AttributeError, match=r"section\['name'\]"):
+        sections.bss.name = "x"
+    with pytest.raises(AttributeError, match="zero"):
+        sections.bss.zeros = 1
 
 
 def test_kconfig_values_come_from_the_kernel_and_from_text(bpf_object):
@@ -214,6 +271,52 @@ def test_type_and_expected_attach_type_can_be_set(everything):
     everything.load()
     assert program.info().type == ProgramType.SCHED_CLS
     assert program.expected_attach_type == AttachType.TCX_INGRESS
+
+
+def test_an_attach_target_replaces_the_sections(bpf_object):
+    with pybpf.open(bpf_object("retarget")) as obj:
+        count, counts = obj.programs["count"], obj.maps["counts"]
+        count.set_attach_target("sched_process_exit")
+        obj.load()
+        obj.attach()
+        before = counts.get(os.getpid(), 0)
+        subprocess.run(["sh", "-c", "exec true"])  # two execs, one exit
+        assert counts[os.getpid()] - before == 1
+        with pytest.raises(pybpf.StateError, match=r"before load\(\)"):
+            count.set_attach_target("sched_process_exec")
+    with pybpf.load(bpf_object("retarget")) as obj:
+        obj.attach()
+        subprocess.run(["sh", "-c", "exec true"])
+        assert obj.maps["counts"][os.getpid()] == 2
+
+
+def test_an_attach_target_that_the_kernel_lacks_is_refused_at_once(bpf_object):
+    with pybpf.open(bpf_object("retarget")) as obj:
+        with pytest.raises(pybpf.KernelError, match="attach target of program 'count'") as caught:
+            obj.programs["count"].set_attach_target("no_such_tracepoint")
+        assert caught.value.errno_name in ("ENOENT", "ESRCH")
+        with pytest.raises(ValueError, match="NUL"):
+            obj.programs["count"].set_attach_target("a\0b")
+        obj.load()
+        assert obj.programs["count"].loaded
+
+
+def test_from_fd_and_from_id_open_the_same_program(loaded):
+    program = loaded.programs["set_mark"]
+    with Program.from_fd(program.fileno()) as by_fd, Program.from_id(program.id) as by_id:
+        for again in (by_fd, by_id):
+            assert (again.name, again.id, again.tag) == ("set_mark", program.id, program.tag)
+            assert again.type == ProgramType.SCHED_CLS
+            assert again.fileno() != program.fileno()
+            assert again.test_run(b"\0" * 64).retval == 2
+    assert program.test_run(b"\0" * 64).retval == 2
+    with pytest.raises(pybpf.LayoutError, match="is no program but: map"):
+        Program.from_fd(loaded.maps["counts"].fileno())
+    with pytest.raises(pybpf.KernelError, match="ENOENT"):
+        Program.from_id(2**31)
+    for number in (-1, 2**32):
+        with pytest.raises(OverflowError):
+            Program.from_id(number)
 
 
 def test_configuring_after_load_names_the_state(loaded):
@@ -259,6 +362,71 @@ def test_the_verifiers_log_is_kept_where_asked_for(everything):
     assert "R1=ctx()" in program.verifier_log
     assert program.verifier_stats.peak_states is not None
     assert everything.programs["set_mark"].verifier_log == ""
+
+
+@pytest.mark.parametrize("by", ["open", "program"])
+def test_statistics_alone_cost_a_refused_program_no_log(bpf_object, by):
+    with pytest.raises(pybpf.VerifierError) as caught:
+        pybpf.load(bpf_object("refused"))
+    whole = comparable(caught.value.verifier_log)
+    with pybpf.open(bpf_object("refused"), log_level=4 if by == "open" else 0) as obj:
+        if by == "program":
+            obj.programs["unchecked"].log_level = 4
+        with pytest.raises(pybpf.VerifierError) as caught:
+            obj.load()
+    error = caught.value
+    assert comparable(error.verifier_log) == whole
+    assert error.program == "unchecked"
+    assert "R0 invalid mem access 'map_value_or_null'" in str(error)
+
+
+def comparable(log):
+    """A verifier's log without what differs from one time to the next, and the statistics."""
+    lines = [re.sub("0x[0-9a-f]{9,}", "ADDRESS", line) for line in log.splitlines()]
+    return [line for line in lines if not line.startswith(("verification time", "stack depth"))]
+
+
+@pytest.mark.parametrize("by", ["open", "program"])
+def test_statistics_alone_come_with_an_accepted_program(bpf_object, by):
+    with pybpf.open(bpf_object("everything"), log_level=4 if by == "open" else 0) as obj:
+        program = obj.programs["on_exec"]
+        if by == "program":
+            program.log_level = 4
+        obj.load()
+        assert program.verifier_stats.processed_insns == program.info().verified_insns
+        assert program.verifier_stats.peak_states is not None
+        assert program.verifier_stats.verification_time_us is not None
+
+
+def test_open_sets_the_log_level_of_programs_that_have_none(bpf_object):
+    with pybpf.open(bpf_object("everything"), log_level=2) as obj:
+        obj.programs["set_mark"].log_level = 1
+        obj.load()
+        for name in ("on_exec", "run_all", "count_packet"):
+            assert "R1=ctx()" in obj.programs[name].verifier_log
+            assert obj.programs[name].verifier_log in obj.log
+        assert "R1=ctx()" not in obj.programs["set_mark"].verifier_log
+        assert obj.programs["off_by_default"].verifier_log == ""
+        assert obj.programs["on_exec"].verifier_stats.peak_states is not None
+
+
+@pytest.mark.parametrize("level", [-1, 8, 2**32])
+def test_a_log_level_that_there_is_not_is_refused(bpf_object, level):
+    with pytest.raises(ValueError, match=f"not {level}"):
+        pybpf.open(bpf_object("everything"), log_level=level)
+
+
+@pytest.mark.parametrize("level", range(8))
+def test_load_leaves_the_log_level_as_it_was_set(bpf_object, level):
+    with pybpf.open(bpf_object("pinned"), log_level=2) as obj:
+        obj.maps["shared"].pin_path = None
+        program = obj.programs["touch"]
+        before = program.log_level
+        assert before in (0, 2)
+        program.log_level = level
+        obj.load()
+        assert program.log_level == level
+        assert program.loaded
 
 
 def test_libbpf_speaks_to_logging(everything, caplog):
@@ -338,6 +506,14 @@ def test_attach_of_a_program_without_a_hook_in_its_name(loaded):
         loaded.programs["set_mark"].attach()
 
 
+def test_a_section_that_names_no_hook_is_left_out(sections, tracefs):
+    sections.load()
+    assert sections.attach() == []
+    assert sections.programs["no_hook"].loaded
+    with pytest.raises(pybpf.AttachError, match="section 'tp' does not say where to attach"):
+        sections.programs["no_hook"].attach()
+
+
 def test_a_missing_tracepoint_is_named(bpf_object, tracefs):
     data = bpf_object("everything").read_bytes()
     data = data.replace(b"tp/sched/sched_process_exec\0", b"tp/sched/sched_process_exek\0")
@@ -353,3 +529,45 @@ def test_struct_ops_are_registered_and_unregistered(bpf_object):
         assert "pybpf_test" in available.read_text().split()
         link.detach()
         assert "pybpf_test" not in available.read_text().split()
+
+
+# ---- what cannot be had --------------------------------------------------------------------------
+
+
+def test_a_token_from_nowhere_is_refused(bpf_object):
+    with pytest.raises(pybpf.KernelError) as caught:
+        pybpf.load(bpf_object("everything"), token="/nonexistent")
+    error = caught.value
+    if pybpf.libbpf_version() < (1, 4):
+        assert type(error) is pybpf.NotSupportedError
+        assert "libbpf 1.4" in str(error)
+    else:
+        assert isinstance(error, pybpf.LoadError)
+        assert error.errno_name == "ENOENT"
+        assert "/nonexistent" in str(error)
+
+
+@pytest.fixture
+def owners(loaded, bpffs):
+    """One of each kind that owns something."""
+    (link,) = loaded.attach()
+    counts, on_exec = loaded.maps["counts"], loaded.programs["on_exec"]
+    link.pin(bpffs / "link")
+    with (
+        Map.from_fd(counts.fileno()) as bpf_map,
+        Program.from_fd(on_exec.fileno()) as program,
+        Link.open_pinned(bpffs / "link") as pinned,
+        loaded.events("readings") as reader,
+    ):
+        owned = OwnedFd(os.dup(counts.fileno()), "a descriptor")
+        yield [loaded, counts, on_exec, link, bpf_map, program, pinned, reader, owned]
+        owned.close()
+    link.unpin(bpffs / "link")
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_what_owns_something_cannot_be_copied(owners, duplicate):
+    for owner in owners:
+        with pytest.raises(TypeError, match=f"a {type(owner).__name__} cannot be copied"):
+            duplicate(owner)
+    assert len({type(owner) for owner in owners}) == 8

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 
 import pybpf
@@ -133,3 +135,118 @@ def test_remove_touches_no_folder_that_is_not_its_own(bpffs, tmp_path):
     with pytest.raises(pybpf.PinError, match="foreign"):
         pin_folder.remove(bpffs)
     (bpffs / "foreign").rmdir()
+
+
+# ---- pins that are not what one takes them for ---------------------------------------------------
+
+
+@pytest.fixture
+def loaded(bpf_object):
+    with pybpf.load(bpf_object("everything")) as obj:
+        yield obj
+
+
+PINNED = {
+    "map": lambda obj: obj.maps["counts"],
+    "program": lambda obj: obj.programs["on_exec"],
+    "link": lambda obj: obj.attach()[0],
+}
+each_kind = pytest.mark.parametrize("kind", PINNED)
+
+
+@each_kind
+def test_unpin_removes_no_regular_file(loaded, bpffs, tmp_path, kind):
+    thing = PINNED[kind](loaded)
+    path = tmp_path / "precious"
+    path.write_text("data")
+    for wrong in (path, tmp_path, bpffs / "nothing"):
+        with pytest.raises(pybpf.PinError) as caught:
+            thing.unpin(wrong)
+        assert str(wrong) in str(caught.value)
+    assert path.read_text() == "data"
+
+
+@each_kind
+def test_unpin_removes_no_pin_of_something_else(loaded, bpf_object, bpffs, kind):
+    thing = PINNED[kind](loaded)
+    with pybpf.load(bpf_object("everything")) as other_object:
+        others = {name: get(other_object) for name, get in PINNED.items()}
+        for name, other in others.items():
+            path = bpffs / name
+            other.pin(path)
+            with pytest.raises(pybpf.PinError, match=str(path)):
+                thing.unpin(path)
+            assert path.exists()
+            other.unpin(path)
+            assert not path.exists()
+
+
+@each_kind
+def test_unpin_after_the_pin_was_replaced_removes_nothing(loaded, bpf_object, bpffs, kind):
+    thing, path = PINNED[kind](loaded), bpffs / "pin"
+    thing.pin(path)
+    path.unlink()
+    with pybpf.load(bpf_object("everything")) as other_object:
+        other = PINNED[kind](other_object)
+        other.pin(path)
+        with pytest.raises(pybpf.PinError, match=f"id {other.id} is pinned there"):
+            thing.unpin(path)
+        assert path.exists()
+        other.unpin(path)
+
+
+def runs(counts):
+    """Whether on_exec counts the processes that this one starts."""
+    counts.clear()
+    subprocess.run(["true"])
+    return os.getpid() in counts
+
+
+def test_with_a_pinned_link_leaves_it_attached(loaded, bpffs):
+    path = bpffs / "link"
+    (link,) = loaded.attach()
+    link.pin(path)
+    link.close()
+    with Link.open_pinned(path) as again:
+        assert again.source is None
+    assert again.closed
+    assert runs(loaded.maps["counts"])
+    with Link.open_pinned(path) as last:
+        last.unpin(path)
+        assert runs(loaded.maps["counts"])
+    assert not runs(loaded.maps["counts"])
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["own", "opened"])
+def test_a_pinned_tracepoint_link_cannot_be_detached_and_says_where_it_is_pinned(
+    loaded, bpffs, opened
+):
+    path = bpffs / "link"
+    (link,) = loaded.attach()
+    link.pin(path)
+    if opened:
+        link.close()
+        link = Link.open_pinned(path)
+    with pytest.raises(pybpf.NotSupportedError, match=re.escape(str(path))) as caught:
+        link.detach()
+    assert "unpin" in caught.value.hint
+    assert not link.closed
+    assert runs(loaded.maps["counts"])
+    link.unpin(path)
+    link.detach()
+    assert link.closed
+    assert not runs(loaded.maps["counts"])
+
+
+@pytest.mark.parametrize("kind", ["links", "programs", "maps"])
+def test_a_pin_folder_with_a_folder_within_is_left_alone(loaded, bpffs, kind):
+    folder = bpffs / "all"
+    paths = pin_folder.store(loaded, folder)
+    stranger = folder / kind / "a_folder"
+    stranger.mkdir()
+    with pytest.raises(pybpf.PinError, match=re.escape(str(stranger))):
+        pin_folder.remove(folder)
+    left = sorted(str(path) for path in folder.glob("*/*"))
+    assert left == sorted([*paths, str(stranger)])
+    stranger.rmdir()
+    assert sorted(pin_folder.remove(folder)) == sorted(paths)
