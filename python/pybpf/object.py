@@ -282,6 +282,9 @@ class Object(Uncopyable):
         Programs with autoattach off, attached already or without a hook in their section's name
         are left out.  Returns the new links, which belong to the object; where one is refused,
         those before it are detached and AttachError or NotSupportedError is raised.
+
+        A struct_ops map of section ".struct_ops" is unregistered by detach() or close(), but not
+        by the kernel when the process is killed; one of ".struct_ops.link" is.
         """
         self._require_loaded("attach")
         attached: list[Link] = []
