@@ -128,7 +128,8 @@ class OwnedFd(Handle):
             return int(fd)
 
     def __del__(self) -> None:
-        if self._closed or sys.is_finalizing():
+        # an interrupt inside __init__ leaves nothing to look at
+        if getattr(self, "_closed", True) or sys.is_finalizing():
             return
         try:
             warn_unclosed(self.what, self)

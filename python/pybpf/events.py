@@ -161,13 +161,13 @@ class RingReader(Uncopyable):
             delivery = Delivery()
             try:
                 self._wait(self._timeout, delivery, 1)
+                if not delivery.values:
+                    return
             except ClosedError:
                 return
             except BaseException:
                 self._give_back(delivery)
                 raise
-            if not delivery.values:
-                return
             yield delivery.values[0]
 
     def _wait(self, timeout: float | None, delivery: Delivery, limit: int | None) -> None:

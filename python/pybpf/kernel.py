@@ -62,7 +62,7 @@ def privilege_hint(needed: tuple[str, ...] = ("CAP_BPF",)) -> str:
     if not missing:
         return ""
     if in_user_namespace():
-        return f"{', '.join(missing)} of a user namespace does not count; run outside of it"
+        return f"{', '.join(missing)} of a user namespace do not count; run outside of it"
     who = f"uid {os.geteuid()} lacks {', '.join(missing)}"
     return f"{who}: run as root, or grant it (setcap, or AmbientCapabilities= of a systemd unit)"
 

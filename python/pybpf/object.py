@@ -69,6 +69,8 @@ class Object(Uncopyable):
         log_level: int,
         custom_btf: str | None,
     ) -> None:
+        self._links: list[Link] = []
+        self._readers: dict[int, weakref.ref[RingReader]] = {}
         self.path = path
         self.license = license
         self.byte_order = byte_order
@@ -80,8 +82,6 @@ class Object(Uncopyable):
         self._log = ""
         self._loading = RLock()
         self._attaching = RLock()
-        self._links: list[Link] = []
-        self._readers: dict[int, weakref.ref[RingReader]] = {}
         self._btf: Btf | None = None
         self.programs = Items("program", self._walk(lib.bpf_object__next_program, ObjectProgram))
         self.maps = Items("map", self._walk(lib.bpf_object__next_map, ObjectMap))

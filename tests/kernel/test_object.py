@@ -416,7 +416,7 @@ def test_a_log_level_that_there_is_not_is_refused(bpf_object, level):
         pybpf.open(bpf_object("everything"), log_level=level)
 
 
-@pytest.mark.parametrize("level", range(8))
+@pytest.mark.parametrize("level", [0, 1, 4, 7])
 def test_load_leaves_the_log_level_as_it_was_set(bpf_object, level):
     with pybpf.open(bpf_object("pinned"), log_level=2) as obj:
         obj.maps["shared"].pin_path = None
@@ -498,7 +498,7 @@ def test_an_attached_tracepoint_program_runs(loaded, tracefs):
     counts = loaded.maps["counts"]
     loaded.attach()
     subprocess.run(["true"])
-    assert len(counts) == 1
+    assert os.getpid() in counts
 
 
 def test_attach_of_a_program_without_a_hook_in_its_name(loaded):

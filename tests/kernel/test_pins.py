@@ -41,7 +41,7 @@ def test_a_pinned_link_stays_attached(bpf_object, bpffs):
         link.pin(bpffs / "link")
     with Map.open_pinned(bpffs / "counts") as counts, Link.open_pinned(bpffs / "link") as link:
         subprocess.run(["true"])
-        assert len(counts) == 1
+        assert os.getpid() in counts
         counts.unpin(bpffs / "counts")
         link.unpin(bpffs / "link")
 
@@ -108,7 +108,7 @@ def test_a_whole_object_is_pinned_and_removed(bpf_object, bpffs):
         assert str(folder / "programs/run_all") in paths
     with Map.open_pinned(folder / "maps/counts") as counts:
         subprocess.run(["true"])
-        assert len(counts) == 1
+        assert os.getpid() in counts
     assert sorted(pin_folder.remove(folder)) == sorted(paths)
     assert not folder.exists()
 
