@@ -2,12 +2,13 @@
 """What all tests share: the compiled objects, and the rule that no kernel test is skipped.
 
 With PYBPF_KERNEL_TESTS=required (``build.py test`` as root sets it) a skipped test below kernel/
-is a failure: every kernel that is supported so far can run them all.
+is a failure unless it goes through kernel_lacks(), which names what was probed for in vain.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,23 @@ import pytest
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 REQUIRED = os.environ.get("PYBPF_KERNEL_TESTS") == "required"
+JUSTIFIED = "this kernel refuses: "
+
 skipped_tests = []
 ran_on_kernel = 0
+
+
+def kernel_lacks(what):
+    """Skip the running test because the kernel has been asked for ``what`` and refused."""
+    pytest.skip(JUSTIFIED + what)
+
+
+@pytest.fixture
+def user_namespaces():
+    """For tests that make one, which no process in a chroot may."""
+    probe = ["unshare", "--user", "--map-root-user", "true"]
+    if subprocess.run(probe, stderr=subprocess.DEVNULL).returncode:
+        kernel_lacks("user namespaces (in a chroot, or by user.max_user_namespaces)")
 
 
 def bpf_object_path(name):
@@ -53,7 +69,8 @@ def pytest_runtest_logreport(report):
         ran_on_kernel += 1
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        skipped_tests.append(f"{report.nodeid}: {reason}")
+        if JUSTIFIED not in reason:
+            skipped_tests.append(f"{report.nodeid}: {reason}")
 
 
 def pytest_sessionfinish(session, exitstatus):
