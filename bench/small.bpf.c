@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
-/* What a small agent loads: two tracepoints with CO-RE reads, a hash, a ring buffer, a constant. */
+/* What a small monitor loads: two tracepoints with CO-RE reads, a hash, a ring buffer, a constant. */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
