@@ -38,6 +38,7 @@ VENV_PYTHON = VENV / "bin/python"
 PIP = [str(VENV_PYTHON), "-m", "pip", "--quiet", "--disable-pip-version-check"]
 DEMO_OBJECT = ROOT / "examples/execsnoop/execsnoop.bpf.o"
 LIBBPF_SUITES = ("sid", "forky")
+BPF_FOLDERS = ("c_src", "tests", "examples", "bench")
 BPF_ARCH = {"x86_64": "x86", "aarch64": "arm64", "riscv64": "riscv", "s390x": "s390"}
 
 
@@ -344,9 +345,7 @@ def ext() -> None:
 
 
 def bpf_sources() -> list[Path]:
-    return sorted(
-        p for top in ("c_src", "tests", "examples", "bench") for p in (ROOT / top).rglob("*.bpf.c")
-    )
+    return sorted(path for top in BPF_FOLDERS for path in (ROOT / top).rglob("*.bpf.c"))
 
 
 def bpf() -> None:
@@ -456,9 +455,7 @@ def test(arguments: list[str]) -> int:
 
 
 def clean() -> None:
-    outputs = [
-        p for top in ("c_src", "tests", "examples", "bench") for p in (ROOT / top).rglob("*.bpf.o")
-    ]
+    outputs = [path for top in BPF_FOLDERS for path in (ROOT / top).rglob("*.bpf.o")]
     outputs += [*(ROOT / "python").rglob("_libbpf*"), *(ROOT / "python").glob("*.egg-info")]
     for path in [BUILD, VENV, ROOT / "build", ROOT / ".pytest_cache", *outputs]:
         if path.is_dir():

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 _DETAIL_LINES = 14
 # errno.h does not have the kernel's own
-_KERNEL_ONLY_NAMES = {524: "ENOTSUPP"}
-_KERNEL_ONLY_WORDS = {524: "Operation is not supported"}
+ENOTSUPP = 524
+_KERNEL_ONLY_NAMES = {ENOTSUPP: "ENOTSUPP"}
+_KERNEL_ONLY_WORDS = {ENOTSUPP: "Operation is not supported"}
 _LINE_WIDTH = 160
 
 

@@ -16,6 +16,7 @@ from _collections_abc import ItemsView, MutableMapping, ValuesView
 from pybpf import _native
 from pybpf._native import ffi, lib
 from pybpf.errors import (
+    ENOTSUPP,
     KernelError,
     MapFullError,
     NotSupportedError,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from pybpf.info import MapInfo
     from pybpf.object import Object
 
-_ENOTSUPP = 524  # the kernel's own, which errno.h does not have
 _NOTHING = object()
 _NAME_SIZE = 16  # BPF_OBJ_NAME_LEN, with the NUL
 
@@ -288,7 +288,7 @@ class Map(KernelObject, MutableMapping["Any", "Any"]):
         if errno in (_errno.E2BIG, _errno.ENOSPC):
             hint = f"it holds max_entries={self.max_entries} entries already"
             return MapFullError(operation, target, errno, hint=hint)
-        if errno in (_ENOTSUPP, _errno.EOPNOTSUPP):
+        if errno in (ENOTSUPP, _errno.EOPNOTSUPP):
             hint = f"maps of type {self.type.name} have no such operation"
             return NotSupportedError(operation, target, _errno.EOPNOTSUPP, hint=hint)
         hints = {

@@ -13,6 +13,7 @@ twice: after FAILED, open the file again.
 
 from __future__ import annotations
 
+import errno
 import sys
 from _thread import RLock
 
@@ -44,12 +45,11 @@ if TYPE_CHECKING:
 
     Item = TypeVar("Item", ObjectMap, ObjectProgram)
 
-_EOPNOTSUPP = 95
 # of MapType, without the enum's import
 _STRUCT_OPS = 26
 _RINGBUF = 27
 _RING_TYPES = (_RINGBUF, 31)  # 31: USER_RINGBUF
-_LOG_STATS = 4  # BPF_LOG_STATS
+LOG_STATS = 4  # BPF_LOG_STATS
 _REUSE_FIELDS = ("type", "key_size", "value_size", "max_entries", "flags", "map_extra")
 
 
@@ -208,14 +208,14 @@ class Object(Uncopyable):
         finally:
             lib.pybpf_load_stats_clear()
 
-    def _why_load_failed(self, errno: int, warnings: str) -> Exception:
+    def _why_load_failed(self, number: int, warnings: str) -> Exception:
         from pybpf.load_errors import Failure
 
         target = f"object {self.name!r}"
         difference = self._pinned_difference
         needed = needed_capabilities([p.type for p in self.programs.values() if p.autoload])
         return Failure(
-            target, errno, warnings, self._log, self._custom_btf, needed, difference
+            target, number, warnings, self._log, self._custom_btf, needed, difference
         ).error()
 
     def _require_native_order(self) -> None:
@@ -247,10 +247,10 @@ class Object(Uncopyable):
         wanted = False
         for program in self.programs.values():
             level = program.log_level or self._log_level
-            if level == _LOG_STATS:
-                level = 0 if lib.PYBPF_HAS_LOAD_STATS else _LOG_STATS | 1
+            if level == LOG_STATS:
+                level = 0 if lib.PYBPF_HAS_LOAD_STATS else LOG_STATS | 1
             elif level:
-                level |= _LOG_STATS
+                level |= LOG_STATS
             wanted = wanted or level != 0
             with self._handle.borrow():
                 lib.bpf_program__set_log_level(program._pointer, level)
@@ -308,7 +308,7 @@ class Object(Uncopyable):
         try:
             return [program.attach()]
         except AttachError as error:
-            if error.errno == _EOPNOTSUPP:
+            if error.errno == errno.EOPNOTSUPP:
                 return []
             raise
 

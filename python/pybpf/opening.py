@@ -17,7 +17,7 @@ from pybpf.errors import (
     ObjectNotFoundError,
     PrivilegeError,
 )
-from pybpf.object import Object
+from pybpf.object import LOG_STATS, Object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     ObjectSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 _LOG_LEVELS = 7
-_LOG_STATS = 4  # BPF_LOG_STATS
-_EOPNOTSUPP = 95
 _OPEN_HINTS = {
     "legacy map definitions": 'hint: define maps as BTF structs in SEC(".maps")',
     "BTF is required": "hint: maps are described by BTF; compile with clang -g",
@@ -62,7 +60,7 @@ def open(
         hint = "BPF tokens need libbpf 1.4; this pybpf is built with {}.{}".format(
             *_native.version()
         )
-        raise NotSupportedError("use BPF token of", os.fspath(token), _EOPNOTSUPP, hint=hint)
+        raise NotSupportedError("use BPF token of", os.fspath(token), errno.EOPNOTSUPP, hint=hint)
     if btf is not None and not os.path.exists(btf):
         raise ObjectNotFoundError("read types from", os.fspath(btf), errno.ENOENT)
     data, path = _read(source)
@@ -72,7 +70,7 @@ def open(
         name = os.path.basename(path).partition(".")[0] if path else "object"
     texts = {"name": name, "pin_root": pin_root, "kconfig": kconfig, "btf": btf, "token": token}
     options = ffi.new("struct pybpf_open_options *")
-    options.log_level = log_level & ~_LOG_STATS  # which Object.load() asks for by itself
+    options.log_level = log_level & ~LOG_STATS  # which Object.load() asks for by itself
     keep = []  # cffi frees what only a struct field points to
     for field, text in texts.items():
         if text is not None:

@@ -38,7 +38,7 @@ def store(obj: Object, folder: str | os.PathLike[str]) -> list[str]:
         for path in (top, *(os.path.join(top, name) for name in _FOLDERS)):
             make_folder(path, made)
         for kind, name, item in wanted:
-            path = os.path.join(top, kind, name.replace(".", "_"))
+            path = os.path.join(top, kind, pin_name(name))
             item.pin(path)
             done.append(path)
     except BaseException:
@@ -48,6 +48,11 @@ def store(obj: Object, folder: str | os.PathLike[str]) -> list[str]:
             os.rmdir(path)
         raise
     return done
+
+
+def pin_name(name: str) -> str:
+    """A name as a bpffs takes it: without a dot."""
+    return name.replace(".", "_")
 
 
 def make_folder(path: str, made: list[str]) -> None:

@@ -8,7 +8,7 @@ import os
 
 from pybpf import _native
 from pybpf._native import ffi, lib
-from pybpf.errors import AttachError, KernelError, NotSupportedError, StateError
+from pybpf.errors import ENOTSUPP, AttachError, KernelError, NotSupportedError, StateError
 from pybpf.kernel import explained, has_tracefs, needed_capabilities
 from pybpf.kernel_object import Declared, FdBorrow, KernelObject
 from pybpf.link import Link
@@ -129,7 +129,7 @@ class Program(KernelObject):
         )
 
     def _run_hint(self, errno: int) -> str:
-        if errno in (_errno.EOPNOTSUPP, 524):
+        if errno in (_errno.EOPNOTSUPP, ENOTSUPP):
             return f"programs of type {self.type.name} have no test run on this kernel"
         if errno == _errno.EINVAL:
             return "the input does not suit the program's type: packets take data, others take ctx"

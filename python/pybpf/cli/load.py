@@ -217,7 +217,7 @@ def pin_folders(objects: list[Object], options: argparse.Namespace) -> list[str]
     """Where each object is pinned: --pin DIR, or DIR/NAME where there are several."""
     if len(objects) == 1:
         return [options.pin]
-    names = [obj.name.replace(".", "_") for obj in objects]
+    names = [pin_folder.pin_name(obj.name) for obj in objects]
     if len(set(names)) < len(names):
         raise UsageError("--pin: two objects have the same name; pin them one by one")
     return [os.path.join(options.pin, name) for name in names]
@@ -290,7 +290,7 @@ def report(path: str, obj: Object, folder: str | None, options: argparse.Namespa
 
 def pinned_at(bpf_map: ObjectMap, folder: str | None) -> str | None:
     if folder is not None:
-        return os.path.join(folder, "maps", bpf_map.name.replace(".", "_"))
+        return os.path.join(folder, "maps", pin_folder.pin_name(bpf_map.name))
     return bpf_map.pin_path
 
 
