@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import build
@@ -13,4 +13,15 @@ import build
 if os.environ.get("PYBPF_LIBBPF") != "system":
     os.environ["PYBPF_LIBBPF_PREFIX"] = str(build.libbpf())
 
-setup(cffi_modules=["c_src/ffibuilder.py:ffibuilder"])
+setup(
+    cffi_modules=["c_src/ffibuilder.py:ffibuilder"],
+    ext_modules=[
+        Extension(
+            "pybpf._elements",
+            ["c_src/elements.c"],
+            depends=["c_src/map_fd.h"],
+            define_macros=[("Py_LIMITED_API", "0x030a0000")],
+            py_limited_api=True,
+        )
+    ],
+)

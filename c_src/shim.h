@@ -8,11 +8,14 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
+
+#include "map_fd.h"
 
 /* libbpf's messages, kept for the calling thread until it clears them.  Each begins with two 32-bit
  * numbers, its enum libbpf_print_level and its length. */
@@ -73,6 +76,31 @@ int pybpf_test_run(int program_fd, struct pybpf_test_run *run);
  * descriptor can see, and the perf event of a tracepoint's number. */
 int pybpf_tracefs_open(void);
 int pybpf_perf_tracepoint(uint64_t id);
+
+/* Elements of a map; after pybpf_map_close() every call gives -PYBPF_CLOSED. */
+struct pybpf_map *pybpf_map_new(int fd, uint32_t key_size);
+void pybpf_map_close(struct pybpf_map *map);
+void pybpf_map_free(struct pybpf_map *map);
+int pybpf_map_lookup(struct pybpf_map *map, const void *key, void *value, uint64_t flags);
+int pybpf_map_update(struct pybpf_map *map, const void *key, const void *value, uint64_t flags);
+int pybpf_map_delete(struct pybpf_map *map, const void *key);
+int pybpf_map_pop(struct pybpf_map *map, const void *key, void *value);
+
+int pybpf_map_lookup_many(struct pybpf_map *map, const char *keys, char *values, size_t value_size,
+			  char *found, size_t count, uint64_t flags);
+int pybpf_map_update_many(struct pybpf_map *map, const char *keys, const char *values,
+			  size_t value_size, uint32_t count, uint64_t flags, uint32_t *done);
+int pybpf_map_delete_many(struct pybpf_map *map, const char *keys, uint32_t count, uint32_t *removed);
+int pybpf_map_read_batch(struct pybpf_map *map, bool remove, void *from, void *to, char *keys,
+			 char *values, uint32_t *count, uint64_t flags);
+
+/* All keys of a map, each once, by asking for one after the other; the map must outlive the walk. */
+struct pybpf_walk;
+
+struct pybpf_walk *pybpf_walk_new(struct pybpf_map *map, uint64_t again_limit);
+int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t value_size,
+		    int capacity, uint64_t flags);
+void pybpf_walk_free(struct pybpf_walk *walk);
 
 /* Ring buffers, drained into one numbered batch that stays valid until the next drain. */
 struct pybpf_record {

@@ -24,6 +24,7 @@ from pybpf.errors import (
     BusyError,
     ClosedError,
     Error,
+    IterationAborted,
     KernelError,
     LayoutError,
     LoadError,
@@ -39,8 +40,9 @@ from pybpf.errors import (
     VerifierError,
 )
 from pybpf.link import Link
-from pybpf.map import Map, ObjectMap
+from pybpf.map import Map
 from pybpf.object import Object
+from pybpf.object_map import ObjectMap
 from pybpf.opening import load, open
 from pybpf.program import ObjectProgram, Program
 from pybpf.variables import Section
@@ -60,6 +62,7 @@ __all__ = [
     "BusyError",
     "ClosedError",
     "Error",
+    "IterationAborted",
     "KernelError",
     "LayoutError",
     "Link",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The one door to libbpf: the only importer of pybpf._libbpf.
+"""The one door to libbpf and C: the only importer of pybpf._libbpf and pybpf._elements.
 
 Return codes pass through check() or check_pointer(), text through text(), and what libbpf prints
 is kept per thread, so that the error of a failed call carries it.
@@ -12,6 +12,7 @@ import os
 import struct
 import sys
 
+from pybpf._elements import Elements
 from pybpf._libbpf import ffi, lib
 from pybpf.errors import KernelError
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NULL",
+    "Elements",
     "c_string",
     "check",
     "check_pointer",

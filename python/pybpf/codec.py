@@ -1,92 +1,77 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Keys and values of maps between bytes and Python.
 
-What has a BTF type comes as that: ints, text, Struct.  Untyped keys and values of 1, 2, 4 or 8
-bytes are ints, others bytes.  Bytes of the right length are accepted for any.
+What has a BTF type comes as that: ints, Chars, Struct, lists.  Untyped keys and values of 1, 2, 4
+or 8 bytes are ints, others bytes.  Bytes of the right length are accepted for any.  What only some
+types of maps have, such as prefixes, descriptors and values per CPU, is here as well.
 """
 
 from __future__ import annotations
 
+import os
+import struct
 import sys
 from operator import index
 
 from pybpf import _native, layout
 from pybpf._native import lib
-from pybpf.btf import Array, Int
+from pybpf.btf import Composite
 from pybpf.constants import MapType
-from pybpf.errors import LayoutError
+from pybpf.errors import LayoutError, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeAlias
 
     from pybpf.btf import Type
-    from pybpf.map import Map
 
-_INT_SIZES = (1, 2, 4, 8)
-_PER_CPU = frozenset(
-    {
-        MapType.PERCPU_HASH,
-        MapType.PERCPU_ARRAY,
-        MapType.LRU_PERCPU_HASH,
-        MapType.PERCPU_CGROUP_STORAGE,
-    }
-)
-_HOLD_FDS = frozenset(
-    {
-        MapType.PROG_ARRAY,
-        MapType.PERF_EVENT_ARRAY,
-        MapType.CGROUP_ARRAY,
-        MapType.ARRAY_OF_MAPS,
-        MapType.HASH_OF_MAPS,
-        MapType.SOCKMAP,
-        MapType.SOCKHASH,
-        MapType.XSKMAP,
-        MapType.REUSEPORT_SOCKARRAY,
-    }
-)
-_ARRAYS = frozenset(
-    {
-        MapType.ARRAY,
-        MapType.PERCPU_ARRAY,
-        MapType.PROG_ARRAY,
-        MapType.PERF_EVENT_ARRAY,
-        MapType.CGROUP_ARRAY,
-        MapType.ARRAY_OF_MAPS,
-        MapType.DEVMAP,
-        MapType.CPUMAP,
-        MapType.XSKMAP,
-        MapType.SOCKMAP,
-        MapType.REUSEPORT_SOCKARRAY,
-    }
-)
+    Buffer: TypeAlias = bytes | bytearray | memoryview
+    Side: TypeAlias = tuple[int, tuple[tuple[int, int, bool, bool], ...], type | None, bool]
+    """What Elements._accelerate() wants to know of a key or value."""
+
+#: ``struct`` formats of integers by size
+LETTERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+NATIVE = "<" if sys.byteorder == "little" else ">"
 
 
 class Codec:
     """One key or value of ``size`` bytes between bytes and Python, by its BTF type where known."""
 
-    __slots__ = ("_holds_fds", "_is_text", "_type", "size", "what")
+    #: Whether its type or size tells all of it; subclasses with ways of their own say no.
+    plain = True
 
-    def __init__(
-        self, what: str, size: int, btf_type: Type | None = None, holds_fds: bool = False
-    ) -> None:
+    def __init__(self, what: str, size: int, btf_type: Type | None = None) -> None:
         self.what = what
         self.size = size
-        self._holds_fds = holds_fds
-        self._type = btf_type if btf_type is not None and _has_size(btf_type, size) else None
-        self._is_text = self._type is not None and _is_char_array(self._type.resolve())
+        self.type = btf_type if btf_type is not None and _fits(btf_type, size) else None
+        self.letter = self._integer_letter() if self.plain else ""
+
+    def _integer_letter(self) -> str:
+        """The ``struct`` format of one, where it is an integer in the machine's byte order."""
+        if self.type is None:
+            return LETTERS.get(self.size, "")
+        numbers = layout.numbers(self.type)
+        if isinstance(self.type.resolve(), Composite) or len(numbers) != 1 or numbers[0][3]:
+            return ""
+        letter = LETTERS[self.size]
+        return letter.lower() if numbers[0][2] else letter
 
     def encode(self, value: Any) -> bytes:
         """``value`` as ``size`` bytes; LayoutError or OverflowError where it does not fit."""
+        if self.type is None:
+            return self._encode_untyped(value)
+        try:
+            return layout.encode(self.type, value)
+        except (LayoutError, OverflowError) as error:
+            raise type(error)(f"{self.what}: {error}") from None
+
+    def _encode_untyped(self, value: Any) -> bytes:
         if isinstance(value, (bytes, bytearray, memoryview)):
             data = bytes(value)
             if len(data) != self.size:
                 raise LayoutError(f"a {self.what} takes {self.size} bytes, not {len(data)}")
             return data
-        if self._holds_fds and hasattr(value, "fileno"):
-            value = value.fileno()
-        if self._type is not None:
-            return layout.encode(self._type, value)
         try:
             number = index(value)
         except TypeError:
@@ -101,60 +86,290 @@ class Codec:
                 f"{number} does not fit the {self.size} bytes of a {self.what}"
             ) from None
 
-    def decode(self, data: bytes) -> Any:
-        if self._is_text:
-            return _text(data)
-        if self._type is not None:
-            return layout.decode(self._type, data)
-        return int.from_bytes(data, sys.byteorder) if self.size in _INT_SIZES else data
+    def decode(self, data: Buffer) -> Any:
+        """What ``size`` bytes say."""
+        if self.type is not None:
+            return layout.decode(self.type, data)
+        return int.from_bytes(data, sys.byteorder) if self.size in LETTERS else bytes(data)
+
+    def encode_many(self, values: Sequence[Any]) -> bytes:
+        """The bytes of all ``values``, one after the other."""
+        if self.letter:
+            try:
+                return struct.pack(f"{NATIVE}{len(values)}{self.letter}", *values)
+            except (struct.error, TypeError):
+                pass  # encode() says which one does not fit, and takes other kinds than ints
+        return b"".join(map(self.encode, values))
+
+    def decode_many(self, data: Buffer, count: int) -> Sequence[Any]:
+        """What ``count`` times ``size`` bytes say."""
+        if self.letter:
+            return struct.unpack_from(f"{NATIVE}{count}{self.letter}", data)
+        if self.plain and self.type is not None and isinstance(self.type.resolve(), Composite):
+            # the structs share one copy of the bytes
+            return list((layout.ctype(self.type) * count).from_buffer_copy(data))
+        size = self.size
+        return [self.decode(data[at : at + size]) for at in range(0, count * size, size)]
+
+    def side(self) -> Side:
+        """How C may handle it (Elements._accelerate()): not at all without numbers or class."""
+        if not self.plain:
+            return self.size, (), None, False
+        if self.type is None:
+            return self.size, ((0, self.size, False, False),) if self.letter else (), None, False
+        numbers = layout.numbers(self.type)
+        if isinstance(self.type.resolve(), Composite):
+            return self.size, numbers, layout.ctype(self.type), layout.has_padding(self.type)
+        return self.size, numbers, None, False
 
 
-def _is_char_array(resolved: Type) -> bool:
-    if not isinstance(resolved, Array):
-        return False
-    element = resolved.type.resolve()
-    return isinstance(element, Int) and element.name == "char"
-
-
-def _text(data: bytes) -> str | bytes:
-    """What a char array says; all its bytes where text would not give the same bytes again."""
-    text = data.rstrip(b"\0")
-    try:
-        return data if b"\0" in text else text.decode()
-    except UnicodeDecodeError:
-        return data
-
-
-def _has_size(btf_type: Type, size: int) -> bool:
+def _fits(btf_type: Type, size: int) -> bool:
     """Whether values of that type are as long as the map says; void and functions have no size."""
     try:
-        return btf_type.resolve().size == size
+        return btf_type.resolve().size == size and bool(layout.ctype(btf_type))
     except LayoutError:
         return False
 
 
-class PerCpuCodec:
-    """A value that exists once per possible CPU: a list, each slot rounded up to 8 bytes."""
+class NoKey(Codec):
+    """The key of maps that have none (queues, stacks, bloom filters): None, in C NULL."""
 
-    __slots__ = ("_count", "_one", "_stride", "size", "what")
+    plain = False
+
+    def encode(self, value: Any) -> Any:
+        if value is not None:
+            raise LayoutError(f"there is no {self.what}; use None")
+        return _native.NULL
+
+
+class PrefixKey(Codec):
+    """The key of an LPM trie over addresses of 4 or 16 bytes: ``ipaddress`` networks.
+
+    Also accepted: an address (as its /32 or /128), text such as "10.0.0.0/8", and what the key's
+    type takes.
+    """
+
+    plain = False
+
+    _LENGTH = 4  # struct bpf_lpm_trie_key: __u32 prefixlen, and the data
+
+    @classmethod
+    def suits(cls, key_size: int) -> bool:
+        """Whether keys of that size hold addresses."""
+        return key_size - cls._LENGTH in (4, 16)
+
+    def encode(self, value: Any) -> bytes:
+        import ipaddress
+
+        if isinstance(value, str):
+            try:
+                value = ipaddress.ip_network(value)
+            except ValueError as error:
+                raise LayoutError(f"a {self.what} takes a network: {error}") from None
+        if isinstance(value, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
+            value = ipaddress.ip_network(value)
+        if not isinstance(value, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
+            return super().encode(value)
+        data = value.network_address.packed
+        if len(data) != self.size - self._LENGTH:
+            raise LayoutError(
+                f"a {self.what} takes networks of {8 * (self.size - self._LENGTH)} bits, "
+                f"not {value}"
+            )
+        return value.prefixlen.to_bytes(self._LENGTH, sys.byteorder) + data
+
+    def decode(self, data: Buffer) -> Any:
+        import ipaddress
+
+        length = int.from_bytes(data[: self._LENGTH], sys.byteorder)
+        # bits beyond the prefix mean nothing to the kernel, which keeps them as they were given
+        return ipaddress.ip_network((bytes(data[self._LENGTH :]), length), strict=False)
+
+
+class _WithDescriptor(bytes):
+    """The bytes of a descriptor that stays open as long as they live: until the call is over."""
+
+    fd: int
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class DescriptorCodec(Codec):
+    """A key or value that names something of the kernel's by a descriptor.
+
+    Accepted: whatever has a fileno() (Map, Program, socket, file), the number itself and, where
+    ``open_it`` tells how to open one, what that takes.  What the kernel gives back is its own
+    number of the thing, not a descriptor.
+    """
+
+    plain = False
+
+    def __init__(
+        self,
+        what: str,
+        size: int,
+        btf_type: Type | None,
+        open_it: Callable[[Any], int | None] = lambda value: None,
+    ) -> None:
+        super().__init__(what, size, btf_type)
+        self._open = open_it
+
+    def encode(self, value: Any) -> bytes:
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return super().encode(value)
+        if hasattr(value, "fileno"):
+            return super().encode(value.fileno())
+        fd = self._open(value)
+        if fd is None:
+            return super().encode(value)
+        try:
+            held = _WithDescriptor(super().encode(fd))
+        except BaseException:
+            os.close(fd)
+            raise
+        held.fd = fd
+        return held
+
+    def encode_many(self, values: Sequence[Any]) -> bytes:
+        raise LayoutError(f"a {self.what} is a descriptor: store one at a time")
+
+
+def open_path(value: Any) -> int | None:
+    """A descriptor of the file or folder that a path names; None for what is no path."""
+    if isinstance(value, (str, os.PathLike)):
+        return os.open(value, os.O_RDONLY | os.O_CLOEXEC)
+    return None
+
+
+def open_process(value: Any) -> int | None:
+    """A pidfd of a process by its number; None for what is no int."""
+    return os.pidfd_open(value) if isinstance(value, int) else None
+
+
+class CgroupKey(Codec):
+    """The key of a cgroup storage: a cgroup by its folder or id, and an attach type in long keys.
+
+    The keys of 16 bytes are struct bpf_cgroup_storage_key, for which (cgroup, attach type) stands.
+    """
+
+    plain = False
+
+    def encode(self, value: Any) -> bytes:
+        attach_type: tuple[Any, ...] = ()
+        if isinstance(value, tuple):
+            value, *attach_type = value  # type: ignore[assignment]
+        if isinstance(value, (str, os.PathLike)):
+            value = os.stat(value).st_ino  # which is the id in a cgroup2 file system
+        return super().encode((value, *attach_type) if attach_type else value)
+
+
+class RedirectValue(Codec):
+    """The value of a devmap or cpumap: a number, and a program where there is room for one.
+
+    The number is a cpumap's queue size or a devmap's interface, which may be given by its name.
+    """
+
+    plain = False
+
+    def encode(self, value: Any) -> bytes:
+        program: Any = 0  # which is no descriptor here: the kernel takes only more for one
+        if isinstance(value, tuple) and len(value) == 2 and self.size == 8:
+            value, program = value
+            if hasattr(program, "fileno"):
+                program = program.fileno()
+        if isinstance(value, str):
+            value = _interface(value)
+        if self.size != 8 or not isinstance(value, int) or not isinstance(program, int):
+            return super().encode(value)
+        return struct.pack("=II", value, program)  # struct bpf_devmap_val, struct bpf_cpumap_val
+
+
+def _interface(name: str) -> int:
+    import socket
+
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        known = [known for _, known in socket.if_nameindex()]
+        raise NotFoundError("network interface", name, known) from None
+
+
+class PerCpu(list):  # type: ignore[type-arg]  # of whatever the map's values are
+    """The values of one element of a per-CPU map, one for each possible CPU, in order."""
+
+    def sum(self) -> Any:
+        """All of them added up; of structs, a struct of the sums of each member.
+
+        OverflowError where a struct's member cannot hold its sum, TypeError where there is nothing
+        to add, as in text.
+        """
+        if not isinstance(self[0], layout.Struct):
+            return sum(self)
+        return type(self[0])(**_added([value.asdict() for value in self]))
+
+    def max(self) -> Any:
+        """The greatest of them."""
+        return max(self)
+
+    def merge(self, function: Callable[[Any, Any], Any]) -> Any:
+        """``function(function(first, second), third)`` and so on."""
+        import functools
+
+        return functools.reduce(function, self)
+
+
+def _added(values: Sequence[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, dict):
+        return {name: _added([value[name] for value in values]) for name in first}
+    if isinstance(first, list):
+        return [_added(elements) for elements in zip(*values, strict=True)]
+    return sum(values)
+
+
+class PerCpuCodec(Codec):
+    """A value that exists once per possible CPU, each rounded up to 8 bytes."""
+
+    plain = False
 
     def __init__(self, one: Codec, cpus: int) -> None:
-        self._one = one
-        self._count = cpus
-        self._stride = (one.size + 7) // 8 * 8
-        self.size = self._stride * cpus
-        self.what = one.what
+        self.one = one
+        self.cpus = cpus
+        self.stride = (one.size + 7) // 8 * 8
+        super().__init__(one.what, self.stride * cpus)
 
-    def encode(self, values: Any) -> bytes:
-        if not isinstance(values, (list, tuple)) or len(values) != self._count:
+    def encode(self, value: Any) -> bytes:
+        """A list has a value for each CPU; anything else is the value of every CPU."""
+        if isinstance(value, (bytes, bytearray, memoryview)) and len(value) == self.size:
+            return bytes(value)
+        if not isinstance(value, list):
+            return self.encode_one(value) * self.cpus
+        if len(value) != self.cpus:
             raise LayoutError(
-                f"a {self.what} takes a list of {self._count} values, one per possible CPU"
+                f"a {self.what} takes a list of {self.cpus} values, one per possible CPU, or one "
+                f"value for all; not a list of {len(value)}"
             )
-        return b"".join(self._one.encode(value).ljust(self._stride, b"\0") for value in values)
+        return b"".join(map(self.encode_one, value))
 
-    def decode(self, data: bytes) -> list[Any]:
-        starts = range(0, self.size, self._stride)
-        return [self._one.decode(data[start : start + self._one.size]) for start in starts]
+    def encode_one(self, value: Any) -> bytes:
+        """The value of one CPU, with what rounds it up."""
+        return self.one.encode(value).ljust(self.stride, b"\0")
+
+    def decode(self, data: Buffer) -> PerCpu:
+        starts = range(0, self.size, self.stride)
+        return PerCpu(self.one.decode(data[start : start + self.one.size]) for start in starts)
+
+
+class StackCodec(Codec):
+    """The value of a stack trace map: the addresses, the innermost first."""
+
+    plain = False
+
+    def decode(self, data: Buffer) -> Any:
+        from pybpf import symbols
+
+        return symbols.decode_addresses(bytes(data))
 
 
 def possible_cpus() -> int:
@@ -162,36 +377,59 @@ def possible_cpus() -> int:
     return _native.check(lib.libbpf_num_possible_cpus(), "count", "possible CPUs")
 
 
-class NoKey:
-    """The key of maps that have none (queues, stacks, bloom filters): None, in C NULL."""
+PER_CPU = frozenset(
+    {
+        MapType.PERCPU_HASH,
+        MapType.PERCPU_ARRAY,
+        MapType.LRU_PERCPU_HASH,
+        MapType.PERCPU_CGROUP_STORAGE,
+    }
+)
+_DESCRIPTOR_VALUES = frozenset(
+    {
+        MapType.PROG_ARRAY,
+        MapType.PERF_EVENT_ARRAY,
+        MapType.CGROUP_ARRAY,
+        MapType.ARRAY_OF_MAPS,
+        MapType.HASH_OF_MAPS,
+        MapType.SOCKMAP,
+        MapType.SOCKHASH,
+        MapType.XSKMAP,
+        MapType.REUSEPORT_SOCKARRAY,
+    }
+)
+_DESCRIPTOR_KEYS = {
+    MapType.SK_STORAGE: lambda value: None,
+    MapType.INODE_STORAGE: open_path,
+    MapType.CGRP_STORAGE: open_path,
+    MapType.TASK_STORAGE: open_process,
+}
 
-    __slots__ = ("what",)
-    size = 0
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+def key_codec(map_type: MapType, name: str, size: int, btf_type: Type | None) -> Codec:
+    """How the keys of such a map look in Python."""
+    what = f"key of map {name!r}"
+    if not size:
+        return NoKey(what, 0)
+    if map_type in _DESCRIPTOR_KEYS:
+        return DescriptorCodec(what, size, btf_type, _DESCRIPTOR_KEYS[map_type])
+    if map_type in (MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE):
+        return CgroupKey(what, size, btf_type)
+    if map_type == MapType.LPM_TRIE and PrefixKey.suits(size):
+        return PrefixKey(what, size, btf_type)
+    return Codec(what, size, btf_type)
 
-    def encode(self, key: Any) -> Any:
-        if key is not None:
-            raise LayoutError(f"there is no {self.what}; use None")
-        return _native.NULL
 
-    def decode(self, data: bytes) -> None:
-        return None
-
-
-class Codecs:
-    """How one map's keys and values look, found out once per map."""
-
-    __slots__ = ("is_array", "key", "value")
-
-    key: Codec | NoKey
-    value: Codec | PerCpuCodec
-
-    def __init__(self, map: Map, key_type: Type | None, value_type: Type | None) -> None:
-        what = f"key of map {map.name!r}"
-        holds_fds = map.type in _HOLD_FDS
-        value = Codec(f"value of map {map.name!r}", map.value_size, value_type, holds_fds)
-        self.key = Codec(what, map.key_size, key_type) if map.key_size else NoKey(what)
-        self.value = PerCpuCodec(value, possible_cpus()) if map.type in _PER_CPU else value
-        self.is_array = map.type in _ARRAYS
+def value_codec(map_type: MapType, name: str, size: int, btf_type: Type | None) -> Codec:
+    """How the values of such a map look in Python."""
+    what = f"value of map {name!r}"
+    if map_type in PER_CPU:
+        return PerCpuCodec(Codec(what, size, btf_type), possible_cpus())
+    if map_type in _DESCRIPTOR_VALUES:
+        opener = open_path if map_type == MapType.CGROUP_ARRAY else lambda value: None
+        return DescriptorCodec(what, size, btf_type, opener)
+    if map_type in (MapType.DEVMAP, MapType.DEVMAP_HASH, MapType.CPUMAP):
+        return RedirectValue(what, size, btf_type)
+    if map_type == MapType.STACK_TRACE and size % 8 == 0:
+        return StackCodec(what, size)
+    return Codec(what, size, btf_type)

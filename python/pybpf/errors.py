@@ -8,6 +8,7 @@
     ├─ StateError (RuntimeError)             right call, wrong moment
     │   ├─ ClosedError                       you closed it
     │   └─ BusyError                         somebody uses it right now
+    ├─ IterationAborted (RuntimeError)       a map changes faster than it can be read
     └─ KernelError (OSError)                 the kernel, or libbpf on its behalf, refused
         ├─ ObjectNotFoundError (FileNotFoundError)
         ├─ LoadError                         stage: btf, map, relocation, program
@@ -126,6 +127,10 @@ class ClosedError(StateError):
 
 class BusyError(StateError):
     """The thing is in use by another call right now."""
+
+
+class IterationAborted(Error, RuntimeError):
+    """The map changes too fast to be read key by key; what was read so far may not be all."""
 
 
 class KernelError(Error, OSError):

@@ -602,3 +602,32 @@ def _new_codec(btf_type: Type, depth: int) -> _Codec:
     if isinstance(btf_type, Composite):
         return _CompositeCodec(btf_type, depth)
     raise LayoutError(f"{btf_type} is a section; its variables have a layout each")
+
+
+def has_padding(btf_type: Type) -> bool:
+    """Whether there are bits in it that belong to no member."""
+    codec = _codec(btf_type)
+    return codec.mask != (1 << 8 * codec.size) - 1
+
+
+def numbers(btf_type: Type) -> tuple[tuple[int, int, bool, bool], ...]:
+    """The integers that make up the type, as (offset, size, is it signed, is it a bool).
+
+    None unless they are all there is: integers of up to 8 bytes in the machine's byte order, one or
+    the members of a struct.
+    """
+    codec = _codec(btf_type)
+    slots = codec.declared if isinstance(codec, _CompositeCodec) else [_Slot("", codec, 0)]
+    if isinstance(codec, _CompositeCodec) and codec.type.kind is Kind.UNION:
+        return ()
+    if not all(map(_is_plain_number, slots)):
+        return ()
+    codecs = [(slot.offset, slot.codec) for slot in slots if isinstance(slot.codec, _IntCodec)]
+    return tuple((at, codec.size, codec.signed, codec.high == 1) for at, codec in codecs)
+
+
+def _is_plain_number(slot: _Slot) -> bool:
+    codec = slot.codec
+    if not isinstance(codec, _IntCodec) or codec.bits or codec.is_wide:
+        return False
+    return codec.order == sys.byteorder and (codec.high != 1 or codec.size == 1)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.info import LinkInfo
-    from pybpf.map import ObjectMap
     from pybpf.object import Object
+    from pybpf.object_map import ObjectMap
     from pybpf.program import ObjectProgram
 
 

@@ -1,55 +1,83 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Maps: what the kernel holds, as a mutable mapping; and, before load, what an object asks for.
+"""Maps: what the kernel holds, as a mutable mapping typed by BTF.
 
-How keys and values look in Python is told in pybpf.codec.  Imports are late here and few: the time
-until a program is attached is measured, and needs none of them.
+How keys and values look in Python is told in pybpf.codec, what many at once do in pybpf.bulk.
+Reading, storing and deleting one integer or plain struct is C (pybpf._elements): what it does not
+take comes here, to _getitem() and the others.  Imports are late here and few: the time until a
+program is attached is measured, and needs none of them.
 """
 
 from __future__ import annotations
 
 import errno as _errno
-import os
 
 # collections.abc would import all of collections, which takes 1 ms
-from _collections_abc import ItemsView, MutableMapping, ValuesView
+from _collections_abc import ItemsView, Mapping, MutableMapping, ValuesView
 
 from pybpf import _native
-from pybpf._native import ffi, lib
-from pybpf.errors import (
-    ENOTSUPP,
-    KernelError,
-    MapFullError,
-    NotSupportedError,
-    PinError,
-    StateError,
-)
+from pybpf._native import Elements, ffi, lib
+from pybpf.errors import KernelError, LayoutError
 from pybpf.kernel import explained
-from pybpf.kernel_object import Declared, FdBorrow, KernelObject
+from pybpf.kernel_object import KernelObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
-    from pybpf._handles import OwnedFd
+    import numpy
+    from typing_extensions import TypeVar
+
+    from pybpf._handles import Borrow, OwnedFd
+    from pybpf.access import Access
     from pybpf.btf import Type
-    from pybpf.codec import Codecs
     from pybpf.constants import MapFlags, MapType
     from pybpf.info import MapInfo
-    from pybpf.object import Object
+    from pybpf.symbols import Frame
+
+    K = TypeVar("K", default=Any)
+    V = TypeVar("V", default=Any)
+    _Elements = Elements
+else:
+    K = V = object
+
+    class _Elements(Elements):
+        """Elements in C, which knows nothing of type parameters."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, parameters):
+            return cls
+
 
 _NOTHING = object()
 _NAME_SIZE = 16  # BPF_OBJ_NAME_LEN, with the NUL
+_F_CPU = 8  # BPF_F_CPU, Linux 6.19
+_BLOOM_FILTER = 30  # of MapType, without the enum's import
 
 
-class Map(KernelObject, MutableMapping["Any", "Any"]):
+class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     """A map that the kernel holds, as a mutable mapping.
 
     Made by Map.create(), .open_pinned(), .from_id() and .from_fd(), which own their descriptor:
     close it, or use ``with``.  The maps of an object are ObjectMaps.
 
-    Iterating reads key by key.  Keys that are added meanwhile may or may not be seen; where the key
-    just read is deleted meanwhile, the kernel starts a hash over, and keys may be seen twice.
+    Keys and values have the types that BTF gives them: ints (also for enums, pointers and bools),
+    Chars for ``char[N]``, Struct for structs and unions, lists for arrays, PerCpu (a list) for
+    per-CPU maps, ``ipaddress`` networks for the keys of LPM tries; without BTF, ints for 1, 2, 4
+    and 8 bytes and bytes for other sizes.  Also accepted are enumerators' names, tuples and dicts
+    for structs, ``ipaddress`` objects where the order is the network's, dataclasses and ctypes
+    structs of the same layout, and bytes of the right length for everything.  What does not fit is
+    a LayoutError or OverflowError, never cut off.
+
+    A missing key is a KeyError, a map without room a MapFullError, an operation that this type of
+    map does not have a NotSupportedError.  Threads may share a map; after close() everything is a
+    ClosedError.
+
+    Iterating a hash or array reads in batches where the kernel can (Linux 5.6): every key that is
+    there throughout comes exactly once, whatever comes and goes meanwhile.  Other maps are read
+    key by key: no key comes twice, one that is replaced meanwhile may be left out, and a map that
+    changes faster than it is read gives IterationAborted.
     """
 
     _noun = "map"
@@ -63,7 +91,9 @@ class Map(KernelObject, MutableMapping["Any", "Any"]):
         self._value_size = int(raw.value_size)
         self._max_entries = int(raw.max_entries)
         self._flags = int(raw.map_flags)
-        self._bound: Codecs | None = None
+        self._access: Access | None = None
+        self._key_type: Type | None = None
+        self._value_type: Type | None = None
 
     # -- making one --
 
@@ -153,151 +183,350 @@ class Map(KernelObject, MutableMapping["Any", "Any"]):
         with self._borrow_fd() as fd:
             return info.map_info(fd)
 
+    @property
+    def key_type(self) -> Type | None:
+        """The BTF type of keys, None where it is not known.
+
+        May be set before the first element is read or written: LayoutError for a type of another
+        size, StateError afterwards.
+        """
+        return self._key_type or self._declared_types()[0]
+
+    @key_type.setter
+    def key_type(self, value: Type) -> None:
+        self._require_unused("key_type")
+        _require_size(value, self.key_size, f"key of map {self._name!r}")
+        self._key_type = value
+
+    @property
+    def value_type(self) -> Type | None:
+        """The BTF type of values (of one CPU's), None where it is not known; set as key_type."""
+        return self._value_type or self._declared_types()[1]
+
+    @value_type.setter
+    def value_type(self, value: Type) -> None:
+        self._require_unused("value_type")
+        _require_size(value, self.value_size, f"value of map {self._name!r}")
+        self._value_type = value
+
+    def _require_unused(self, what: str) -> None:
+        with self._borrow_life():
+            pass  # ClosedError comes first
+        if self._access is not None:
+            from pybpf.errors import StateError
+
+            raise StateError(
+                f"set {what} of map {self._name!r}: before its first use; it is in use"
+            )
+
+    def _borrow_life(self) -> Borrow:
+        """What fails once the map is closed, and only then."""
+        return self._fd.borrow()
+
+    def _declared_types(self) -> tuple[Type | None, Type | None]:
+        """The types that the kernel knows the map's keys and values by."""
+        from pybpf.btf import Btf
+
+        info = self.info()
+        if not info.btf_id:
+            return None, None
+        btf = Btf.from_id(info.btf_id)
+        ids = info.btf_key_type_id, info.btf_value_type_id
+        key, value = (btf[type_id] if type_id else None for type_id in ids)
+        return key, value
+
     # a Mapping would compare all entries, and so could not be hashed
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
-    # -- elements --
+    # -- one element --
 
-    def _codecs(self) -> Codecs:
-        if self._bound is None:
-            from pybpf.codec import Codecs
+    def _elements(self) -> Access:
+        """The access to elements, made at first use."""
+        if self._access is None:
+            from pybpf.access import Access
 
-            self._bound = Codecs(self, None, None)
-        return self._bound
+            with self._borrow_fd() as fd:
+                key, value = self.key_type, self.value_type
+                access = Access(self, fd, key, value)
+            if self._access is None:  # another thread may have been faster
+                self._access = access
+                access.accelerate(self)
+        self._access.require_open()
+        return self._access
 
-    def lookup(self, key: Any, flags: int = 0) -> bytes | None:
-        """The raw bytes of the value under ``key``, None where there is none.
+    def _getitem(self, key: Any) -> Any:
+        raw = self.lookup_bytes(key)
+        if raw is None:
+            raise KeyError(key)
+        return self._decode(raw)
 
-        UpdateFlags.LOCK reads under the value's bpf_spin_lock.  A per-CPU map gives all CPUs'
-        values, each rounded up to 8 bytes.
+    def _setitem(self, key: Any, value: Any) -> None:
+        self.put(key, value)
+
+    def _delitem(self, key: Any) -> None:
+        access = self._elements()
+        if not access.delete(access.key.encode(key)):
+            raise KeyError(key)
+
+    def _contains(self, key: Any) -> bool:
+        access = self._elements()
+        if access.type == _BLOOM_FILTER:
+            return access.contains(access.value.encode(key))
+        return access.lookup(access.key.encode(key)) is not None
+
+    def lookup(self, key: K, flags: int = 0) -> V | None:
+        """The value under ``key``, None where there is none.
+
+        UpdateFlags.LOCK reads under the value's bpf_spin_lock.
         """
-        return self._lookup_raw(self._codecs().key.encode(key), flags)
+        raw = self.lookup_bytes(key, flags)
+        return None if raw is None else self._decode(raw)
 
-    def _lookup_raw(self, raw_key: Any, flags: int = 0) -> bytes | None:
-        size = self._codecs().value.size
-        value = ffi.new("char[]", max(size, 1))
-        with self._borrow_fd() as fd:
-            code = lib.bpf_map_lookup_elem_flags(fd, raw_key, value, flags)
-        if code == -_errno.ENOENT:
-            return None
-        if code < 0:
-            raise self._refused("look up", code)
-        return bytes(ffi.buffer(value, size))
+    def _decode(self, raw: bytes) -> V:
+        value: V = self._elements().value.decode(raw)
+        return value
 
-    def put(self, key: Any, value: Any, flags: int = 0) -> None:
+    def lookup_bytes(self, key: K, flags: int = 0) -> bytes | None:
+        """The bytes of the value under ``key``, None where there is none.
+
+        A per-CPU map gives all CPUs' values, each rounded up to 8 bytes.
+        """
+        access = self._elements()
+        return access.lookup(access.key.encode(key), flags)
+
+    def put(self, key: K, value: V | Any, flags: int = 0, cpu: int | None = None) -> None:
         """Store ``value`` under ``key``.
 
         UpdateFlags.NOEXIST only creates (KernelError with EEXIST otherwise), EXIST only replaces
-        (KeyError otherwise), LOCK writes under the value's bpf_spin_lock.  MapFullError where there
-        is no room, LayoutError and OverflowError where key or value do not fit.
+        (KeyError otherwise), LOCK writes under the value's bpf_spin_lock.  ``cpu`` stores one CPU's
+        value of a per-CPU map and leaves the others; before Linux 6.19 by reading and writing all
+        of them, which undoes what programs write in between.  MapFullError where there is no room,
+        LayoutError and OverflowError where key or value do not fit.
         """
-        codecs = self._codecs()
-        raw_key, raw_value = codecs.key.encode(key), codecs.value.encode(value)
-        with self._borrow_fd() as fd:
-            code = lib.bpf_map_update_elem(fd, raw_key, raw_value, flags)
-        if code == -_errno.ENOENT:
-            raise KeyError(key)
-        if code < 0:
-            raise self._refused("update", code)
-
-    def _delete_raw(self, raw_key: Any) -> bool:
-        """Whether there was such a key."""
-        with self._borrow_fd() as fd:
-            code = lib.bpf_map_delete_elem_flags(fd, raw_key, 0)
-        if code < 0 and code != -_errno.ENOENT:
-            raise self._refused("delete from", code)
-        return int(code) == 0
-
-    def __getitem__(self, key: Any) -> Any:
-        raw = self.lookup(key)
-        if raw is None:
-            raise KeyError(key)
-        return self._codecs().value.decode(raw)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.put(key, value)
-
-    def __delitem__(self, key: Any) -> None:
-        if not self._delete_raw(self._codecs().key.encode(key)):
+        access = self._elements()
+        raw_key = access.key.encode(key)
+        if cpu is not None:
+            self._put_on_cpu(access, raw_key, value, flags, cpu)
+        elif not access.update(raw_key, access.value.encode(value), flags):
             raise KeyError(key)
 
-    def __contains__(self, key: object) -> bool:
-        return self.lookup(key) is not None
+    def _put_on_cpu(self, access: Access, raw_key: Any, value: Any, flags: int, cpu: int) -> None:
+        from pybpf import codec
 
-    def __iter__(self) -> Iterator[Any]:
-        decode = self._codecs().key.decode
-        for raw in self._raw_keys():
-            yield decode(raw)
+        if not isinstance(access.value, codec.PerCpuCodec):
+            raise LayoutError(f"map {self._name!r} has no values per CPU: {self.type.name}")
+        if not 0 <= cpu < access.value.cpus:
+            raise IndexError(f"CPU {cpu}: the possible ones are 0 to {access.value.cpus - 1}")
+        raw_value = access.value.encode_one(value)
+        try:
+            access.update(raw_key, raw_value, flags | _F_CPU | cpu << 32)
+        except KernelError as error:
+            if error.errno != _errno.EINVAL:
+                raise
+            access.update(raw_key, _with_cpu(access, raw_key, raw_value, cpu), flags)
 
-    def _raw_keys(self) -> Iterator[bytes]:
-        size = self.key_size
-        previous, following = ffi.NULL, ffi.new("char[]", max(size, 1))
+    def setdefault(self, key: K, default: V = None) -> V:  # type: ignore[assignment]
+        """The value under ``key``, which becomes ``default`` where there is none.
+
+        Of several that do so at once, one stores its default and all get that one.
+        """
+        from pybpf.constants import UpdateFlags
+
+        access = self._elements()
+        raw_key = access.key.encode(key)
         while True:
-            with self._borrow_fd() as fd:
-                code = lib.bpf_map_get_next_key(fd, previous, following)
-            if code == -_errno.ENOENT:
-                return
-            if code < 0:
-                raise self._refused("iterate", code)
-            previous = bytes(ffi.buffer(following, size))
-            yield previous
+            raw = access.lookup(raw_key)
+            if raw is not None:
+                return self._decode(raw)
+            try:
+                access.update(raw_key, access.value.encode(default), UpdateFlags.NOEXIST)
+            except KernelError as error:
+                if error.errno != _errno.EEXIST:
+                    raise
 
-    def items(self) -> MapItems:
-        """The entries; those that vanish while they are read, and empty slots, are left out."""
-        return MapItems(self)
-
-    def values(self) -> MapValues:
-        """The values, as items() gives them."""
-        return MapValues(self)
-
-    def pop(self, key: Any, default: Any = _NOTHING) -> Any:
+    def pop(self, key: Any = None, default: Any = _NOTHING) -> Any:
         """Remove ``key`` and return its value; ``default``, else KeyError, where it is not there.
 
-        Of several that pop a key at once, one gets the value.
+        A queue's or stack's next value, which has no key.  Of several that pop a key at once, one
+        gets the value.
         """
-        codecs = self._codecs()
-        raw_key = codecs.key.encode(key)
-        raw_value = self._lookup_raw(raw_key)
-        if raw_value is not None and self._delete_raw(raw_key):
-            return codecs.value.decode(raw_value)
+        access = self._elements()
+        raw = access.pop(access.key.encode(key))
+        if raw is not None:
+            return access.value.decode(raw)
         if default is _NOTHING:
-            raise KeyError(key)
+            raise KeyError(f"map {self._name!r} is empty" if key is None else key)
         return default
 
-    def popitem(self) -> tuple[Any, Any]:
+    def popitem(self) -> tuple[K, V]:
         """Remove some entry and return it; KeyError where there is none."""
-        codecs = self._codecs()
-        for raw_key in self._raw_keys():
-            raw_value = self._lookup_raw(raw_key)
-            if raw_value is not None and self._delete_raw(raw_key):
-                return codecs.key.decode(raw_key), codecs.value.decode(raw_value)
+        from pybpf import bulk
+
+        access = self._elements()
+        for keys, _, count in bulk.chunks(access, 1):
+            for at in range(count):
+                raw_key = bytes(keys[at * access.key_size : (at + 1) * access.key_size])
+                raw_value = access.pop(raw_key)
+                if raw_value is not None:
+                    return access.key.decode(raw_key), self._decode(raw_value)
         raise KeyError(f"map {self._name!r} is empty")
 
+    # -- all of them --
+
+    def __iter__(self) -> Iterator[K]:
+        from pybpf import bulk
+
+        return bulk.keys(self._elements())
+
+    def items(self, *, batch_size: int | None = None) -> MapItems[K, V]:
+        """The entries; empty slots of an array of maps, programs or the like are left out.
+
+        ``batch_size`` is how many entries one system call reads, unless given some thousands; 1
+        reads key by key.
+        """
+        return MapItems(self, batch_size)
+
+    def values(self, *, batch_size: int | None = None) -> MapValues[V]:
+        """The values, as items() gives them."""
+        return MapValues(self, batch_size)
+
+    def to_dict(self) -> dict[K, V]:
+        """All entries, as items() gives them."""
+        return dict(self.items())
+
+    def pop_all(self) -> list[tuple[K, V]]:
+        """Remove all entries and return them.
+
+        In batches (Linux 5.6) each entry is read and removed in one step, so that nothing that a
+        program counts meanwhile is lost; a queue or stack is emptied in its order.
+        """
+        from pybpf import bulk
+
+        access = self._elements()
+        if access.key_size:
+            return list(bulk.items(access, None, remove=True))
+        found: list[Any] = []
+        while (raw := access.pop(_native.NULL)) is not None:
+            found.append((None, access.value.decode(raw)))
+        return found
+
     def clear(self) -> None:
-        """Delete every entry that is there now; KernelError for arrays, which always have all."""
-        for raw_key in list(self._raw_keys()):
-            self._delete_raw(raw_key)
+        """Delete every entry that is there now; NotSupportedError for an array, which keeps all."""
+        from pybpf import bulk
+
+        bulk.clear(self._elements())
 
     def __len__(self) -> int:
-        """How many entries: counted key by key in a hash, ``max_entries`` of an array."""
-        return self.max_entries if self._codecs().is_array else sum(1 for _ in self._raw_keys())
+        """How many entries: those of a hash are read and counted, an array has ``max_entries``."""
+        from pybpf import bulk
 
-    def _refused(self, operation: str, code: int) -> KernelError:
-        errno, target = -code, f"map {self.name!r}"
-        if errno in (_errno.E2BIG, _errno.ENOSPC):
-            hint = f"it holds max_entries={self.max_entries} entries already"
-            return MapFullError(operation, target, errno, hint=hint)
-        if errno in (ENOTSUPP, _errno.EOPNOTSUPP):
-            hint = f"maps of type {self.type.name} have no such operation"
-            return NotSupportedError(operation, target, _errno.EOPNOTSUPP, hint=hint)
-        hints = {
-            _errno.EEXIST: "the key is there already, and NOEXIST was asked for",
-            _errno.EINVAL: f"a map of type {self.type.name} does not take this key, value or flag",
-            _errno.EPERM: "the map is frozen, or read-only for this process",
-        }
-        error = explained(KernelError, lambda number: hints.get(number, ""))
-        return error(operation, target, errno, "", "")
+        return bulk.count(self._elements())
+
+    # -- many of them --
+
+    def lookup_many(self, keys: Iterable[K], default: Any = None, flags: int = 0) -> list[V | Any]:
+        """The values under ``keys``, in their order, ``default`` where there is none."""
+        from pybpf import bulk
+
+        return bulk.lookup_many(self._elements(), _sequence(keys), default, flags)
+
+    def update_many(
+        self,
+        entries: Mapping[K, V] | Iterable[K],
+        values: Iterable[V] | None = None,
+        flags: int = 0,
+    ) -> None:
+        """Store the entries of a mapping, or ``values`` under the keys ``entries``.
+
+        One system call where the kernel has batches (Linux 5.6).  MapFullError says how many were
+        stored.
+        """
+        from pybpf import bulk
+
+        keys: Iterable[K] = entries
+        if values is None:
+            if not isinstance(entries, Mapping):
+                raise TypeError("update_many() takes a mapping, or keys and values")
+            keys, values = entries.keys(), entries.values()
+        bulk.update_many(self._elements(), _sequence(keys), _sequence(values), flags)
+
+    def delete_many(self, keys: Iterable[K]) -> int:
+        """Delete ``keys``; how many of them were there."""
+        from pybpf import bulk
+
+        return bulk.delete_many(self._elements(), _sequence(keys))
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Store the entries of a mapping or of (key, value) pairs, as update_many() does."""
+        self.update_many(dict(other, **more))
+
+    def to_numpy(self) -> tuple[numpy.ndarray[Any, Any], numpy.ndarray[Any, Any]]:
+        """All keys and all values as two arrays: structured ones for structs (``Type.dtype``).
+
+        Values of a per-CPU map have a second dimension, the CPUs.  Needs numpy.
+        """
+        from pybpf import map_arrays
+
+        return map_arrays.read(self._elements())
+
+    def update_numpy(self, keys: Any, values: Any, flags: int = 0) -> None:
+        """Store arrays such as to_numpy() gives; other dtypes are converted where that is safe."""
+        from pybpf import map_arrays
+
+        map_arrays.write(self._elements(), keys, values, flags)
+
+    # -- what only some types have --
+
+    def push(self, value: V, flags: int = 0) -> None:
+        """Add ``value`` to a queue, stack or bloom filter.
+
+        UpdateFlags.EXIST lets a full queue or stack forget its oldest value, where otherwise it is
+        a MapFullError.
+        """
+        access = self._elements()
+        access.check(
+            lib.pybpf_map_update(
+                access.handle, access.key.encode(None), access.value.encode(value), flags
+            ),
+            "push to",
+        )
+
+    def peek(self) -> V:
+        """The next value of a queue or stack, which stays; KeyError where there is none."""
+        return self[None]  # type: ignore[index]
+
+    def frames(self, stack_id: int, pid: int | None = None) -> list[Frame]:
+        """The frames of a stack trace, the innermost first, with the names of their functions.
+
+        Names are the kernel's, and with ``pid`` also those of that process, which must still run.
+        KeyError where there is no such stack.
+        """
+        from pybpf import symbols
+
+        return symbols.resolve(self[stack_id], pid)  # type: ignore[index]
+
+    def memory(self) -> memoryview:
+        """The live memory of an array with BPF_F_MMAPABLE, or of an arena; no system calls.
+
+        A view of items where values are integers of 8 bytes, else of bytes: each value begins at
+        a multiple of 8.  Read-only where the map is frozen or user space may not write.  It stays
+        valid after close(); what an arena's object maps ends with the object, which cannot be
+        closed while such a view exists (BusyError).
+        """
+        from pybpf import map_memory
+
+        return map_memory.view(self)
+
+    def _lend_arena(self) -> tuple[Any, Borrow, object] | None:
+        """Where an arena is mapped already, who keeps it so, and whose it is."""
+        return None
+
+    def array(self) -> numpy.ndarray[Any, Any]:
+        """memory() as a numpy array of ``max_entries`` values, structured for structs."""
+        from pybpf import map_arrays
+
+        return map_arrays.live(self)
 
     def freeze(self) -> None:
         """Forbid every further change from user space, for good; Linux 5.2."""
@@ -305,235 +534,58 @@ class Map(KernelObject, MutableMapping["Any", "Any"]):
         with self._borrow_fd() as fd:
             _native.check(lib.bpf_map_freeze(fd), "freeze", target, explained(KernelError))
 
+    def close(self) -> None:
+        """Give the descriptor back, at the latest when calls that use it have returned.
 
-class MapItems(ItemsView["Any", "Any"]):
+        What it names ends unless a pin, a program or a hook holds it.  Harmless to repeat.
+        """
+        super().close()
+        if self._access is not None:
+            self._access.close()
+
+
+def _sequence(values: Iterable[Any]) -> Sequence[Any]:
+    return values if isinstance(values, (list, tuple, range)) else list(values)
+
+
+def _with_cpu(access: Access, raw_key: Any, raw_value: bytes, cpu: int) -> bytes:
+    """All CPUs' values with one replaced; the others are zero where there is no such key."""
+    values = bytearray(access.lookup(raw_key) or access.value.size)
+    stride = len(raw_value)
+    values[cpu * stride : (cpu + 1) * stride] = raw_value
+    return bytes(values)
+
+
+def _require_size(btf_type: Type, size: int, what: str) -> None:
+    if btf_type.size != size:
+        raise LayoutError(f"a {what} takes {size} bytes, {btf_type} has {btf_type.size}")
+
+
+class MapItems(ItemsView[K, V]):
     """What Map.items() returns."""
 
-    _mapping: Map
+    _mapping: Map[K, V]
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        decode = self._mapping._codecs().key.decode
-        for raw_key, value in _entries(self._mapping):
-            yield decode(raw_key), value
+    def __init__(self, mapping: Map[K, V], batch_size: int | None) -> None:
+        super().__init__(mapping)
+        self._batch_size = batch_size
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        from pybpf import bulk
+
+        return bulk.items(self._mapping._elements(), self._batch_size)
 
 
-class MapValues(ValuesView["Any"]):
+class MapValues(ValuesView[V]):
     """What Map.values() returns."""
 
-    _mapping: Map
+    _mapping: Map[Any, V]
 
-    def __iter__(self) -> Iterator[Any]:
-        for _, value in _entries(self._mapping):
-            yield value
+    def __init__(self, mapping: Map[Any, V], batch_size: int | None) -> None:
+        super().__init__(mapping)
+        self._batch_size = batch_size
 
+    def __iter__(self) -> Iterator[V]:
+        from pybpf import bulk
 
-def _entries(mapping: Map) -> Iterator[tuple[bytes, Any]]:
-    """Raw keys and decoded values: by the raw key, so that no key is lost in translation."""
-    decode = mapping._codecs().value.decode
-    for raw_key in mapping._raw_keys():
-        raw_value = mapping._lookup_raw(raw_key)
-        if raw_value is not None:
-            yield raw_key, decode(raw_value)
-
-
-class ObjectMap(Declared, Map):
-    """A map that an object declares: configurable until load(), then a Map.
-
-    Its descriptor belongs to the object and ends with it.  Setting a property after load() is a
-    StateError; what libbpf or the kernel refuses is a KernelError.
-    """
-
-    def __init__(self, owner: Object, pointer: Any) -> None:
-        self._owner = owner
-        self._pointer = pointer
-        self._name = _native.text(lib.bpf_map__name(pointer))
-        self._bound = None
-        self._inner: Map | None = None
-        self._loaded_fd: int | None = None
-        # as declared: libbpf forgets a type when the size is set
-        self._key_type_id = int(lib.bpf_map__btf_key_type_id(pointer))
-        self._value_type_id = int(lib.bpf_map__btf_value_type_id(pointer))
-
-    @property
-    def type(self) -> MapType:
-        """The kind of map."""
-        from pybpf.constants import MapType
-
-        return MapType(self._get(lib.bpf_map__type))
-
-    @type.setter
-    def type(self, value: MapType) -> None:
-        self._set("type", lib.bpf_map__set_type, value)
-
-    @property
-    def key_size(self) -> int:
-        """Bytes of a key."""
-        return int(self._get(lib.bpf_map__key_size))
-
-    @key_size.setter
-    def key_size(self, value: int) -> None:
-        self._set("key_size", lib.bpf_map__set_key_size, value)
-
-    @property
-    def value_size(self) -> int:
-        """Bytes of a value (of one CPU's value in a per-CPU map)."""
-        return int(self._get(lib.bpf_map__value_size))
-
-    @value_size.setter
-    def value_size(self, value: int) -> None:
-        self._set("value_size", lib.bpf_map__set_value_size, value)
-
-    @property
-    def max_entries(self) -> int:
-        """How many entries it can hold; bytes for a ring buffer, rounded up by libbpf at load."""
-        return int(self._get(lib.bpf_map__max_entries))
-
-    @max_entries.setter
-    def max_entries(self, value: int) -> None:
-        self._set("max_entries", lib.bpf_map__set_max_entries, value)
-
-    @property
-    def flags(self) -> MapFlags:
-        """``map_flags``: BPF_F_* of the map's creation."""
-        from pybpf.constants import MapFlags
-
-        return MapFlags(self._get(lib.bpf_map__map_flags))
-
-    @flags.setter
-    def flags(self, value: int) -> None:
-        self._set("flags", lib.bpf_map__set_map_flags, value)
-
-    @property
-    def numa_node(self) -> int:
-        """The NUMA node that holds the map's memory, where the flag NUMA_NODE is set."""
-        return int(self._get(lib.bpf_map__numa_node))
-
-    @numa_node.setter
-    def numa_node(self, value: int) -> None:
-        from pybpf import constants
-
-        self._set("numa_node", lib.bpf_map__set_numa_node, value)
-        self.flags |= constants.MapFlags.NUMA_NODE
-
-    @property
-    def ifindex(self) -> int:
-        """The network device that a map is offloaded to, by its index; 0 for none."""
-        return int(self._get(lib.bpf_map__ifindex))
-
-    @ifindex.setter
-    def ifindex(self, value: int) -> None:
-        self._set("ifindex", lib.bpf_map__set_ifindex, value)
-
-    @property
-    def map_extra(self) -> int:
-        """What only some types use, such as a bloom filter's number of hashes."""
-        return int(self._get(lib.bpf_map__map_extra))
-
-    @map_extra.setter
-    def map_extra(self, value: int) -> None:
-        self._set("map_extra", lib.bpf_map__set_map_extra, value)
-
-    @property
-    def autocreate(self) -> bool:
-        """Whether load() creates the map; programs that use one left out do not load."""
-        return bool(self._get(lib.bpf_map__autocreate))
-
-    @autocreate.setter
-    def autocreate(self, value: bool) -> None:
-        self._set("autocreate", lib.bpf_map__set_autocreate, value)
-
-    @property
-    def pin_path(self) -> str | None:
-        """Where load() pins the map, or takes it from if a compatible one is pinned there."""
-        return self._get(lambda pointer: _native.text(lib.bpf_map__pin_path(pointer))) or None
-
-    @pin_path.setter
-    def pin_path(self, value: str | os.PathLike[str] | None) -> None:
-        raw = ffi.NULL if value is None else _native.c_string(value, "pin_path")
-        self._set("pin_path", lib.bpf_map__set_pin_path, raw)
-
-    @property
-    def inner_map(self) -> Map | None:
-        """The map that serves as the pattern of what a map of maps holds, where one was set."""
-        return self._inner
-
-    @inner_map.setter
-    def inner_map(self, value: Map) -> None:
-        self._set("inner_map", lib.bpf_map__set_inner_map_fd, value.fileno())
-        self._inner = value  # libbpf reads the descriptor only at load
-
-    @property
-    def is_internal(self) -> bool:
-        """Whether libbpf made it for global variables: .rodata, .data, .bss, .kconfig."""
-        return bool(self._get(lib.bpf_map__is_internal))
-
-    def reuse(self, other: Map | str | os.PathLike[str]) -> None:
-        """Let load() take ``other``, a Map or the path of a pinned one, instead of creating a map.
-
-        PinError with both sides, field by field, where they do not agree.  The object takes a
-        descriptor of its own; ``other`` stays the caller's.
-        """
-        if isinstance(other, Map):
-            self._reuse(other)
-            return
-        with Map.open_pinned(other) as pinned:
-            self._reuse(pinned)
-
-    def _reuse(self, other: Map) -> None:
-        # programs are verified against these; how many entries it holds is the map's own affair
-        difference = self.differences(other, ("type", "key_size", "value_size"))
-        if difference:
-            raise PinError(
-                f"reuse map {other.name!r} as", f"map {self._name!r}", _errno.EINVAL, difference
-            )
-        self._set("fd", lib.bpf_map__reuse_fd, other.fileno())
-
-    def differences(self, other: Map, fields: tuple[str, ...]) -> str:
-        """A table of those ``fields`` in which ``other`` is not what is declared here, or ""."""
-        found = other.info()
-        rows = [
-            f"{field:<12} {_shown(getattr(self, field)):<16} {_shown(getattr(found, field))}"
-            for field in fields
-            if getattr(self, field) != getattr(found, field)
-        ]
-        header = f"{'':<12} {'this object':<16} existing map"
-        return "\n".join([header, *rows]) if rows else ""
-
-    def fileno(self) -> int:
-        """The map's descriptor, which the object owns; StateError before load()."""
-        with self._borrow_fd() as fd:
-            return int(fd)
-
-    def _borrow_fd(self) -> FdBorrow:
-        if self._loaded_fd is None:
-            self._owner._require_loaded(f"use map {self._name!r}")
-            if not self.autocreate:
-                raise StateError(f"map {self._name!r} was not created: its autocreate is off")
-            self._loaded_fd = int(self._get(lib.bpf_map__fd))
-        return FdBorrow(self._owner._handle.borrow(), self._loaded_fd)
-
-    def _codecs(self) -> Codecs:
-        if self._bound is None:
-            self._owner._require_loaded(f"use map {self._name!r}")
-            from pybpf.codec import Codecs
-
-            self._bound = Codecs(self, self._btf_type(self._key_type_id), self.declared_value_type)
-        return self._bound
-
-    @property
-    def declared_value_type(self) -> Type | None:
-        """The BTF type that the map's declaration names as its value, which for a ring buffer is
-        the type of its records; None where it names none."""
-        return self._btf_type(self._value_type_id)
-
-    def _btf_type(self, type_id: int) -> Type | None:
-        types = self._owner.btf
-        return types[type_id] if types is not None and type_id else None
-
-    def close(self) -> None:
-        """Maps of an object end with it."""
-        raise StateError(f"map {self._name!r} belongs to its object; close that")
-
-
-def _shown(value: object) -> str:
-    return getattr(value, "name", None) or str(value)
+        return bulk.values(self._mapping._elements(), self._batch_size)

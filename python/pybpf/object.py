@@ -30,7 +30,8 @@ from pybpf.errors import (
 from pybpf.items import Items
 from pybpf.kernel import explained, needed_capabilities
 from pybpf.link import Link
-from pybpf.map import Map, ObjectMap
+from pybpf.map import Map
+from pybpf.object_map import ObjectMap
 from pybpf.program import ObjectProgram
 from pybpf.variables import Section, Variables
 
@@ -393,6 +394,8 @@ class Object(Uncopyable):
                 first = first or error
         if self._handle.closed:
             self._state = "closed"
+            for each in self.maps.values():
+                each._end_access()
         if first is not None:
             raise first
 

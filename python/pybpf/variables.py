@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.btf import Variable
-    from pybpf.map import ObjectMap
     from pybpf.object import Object
+    from pybpf.object_map import ObjectMap
 
 
 class Section(Mapping["str", "Any"]):

@@ -544,7 +544,7 @@ LIFE = {
 NEVER_REFUSED = {"__repr__", "__str__", "__hash__", "closed", "state"}
 # what only the kernel or libbpf can tell must not be made up
 NEVER_ANSWERED = {
-    pybpf.Map: {"fileno", "id", "info", "lookup", "__getitem__", "__len__"},
+    pybpf.Map: {"fileno", "id", "info", "lookup", "lookup_bytes", "__getitem__", "__len__"},
     pybpf.Program: {"fileno", "id", "info", "tag", "insns"},
     pybpf.Link: {"fileno", "id", "info"},
     pybpf.RingReader: {"fileno", "read_batch"},
@@ -564,6 +564,7 @@ class Arguments:
         path = str(path)
         self.values = {"key": key, "name": key or "on_exec", "value": 1, "data": b""}
         self.values |= {"other": live_map, "fields": ("type",), "path": path}
+        self.values |= {"keys": [key], "values": [1], "entries": {key: 1}, "stack_id": 1}
         self.properties = {"inner_map": live_map, "pin_path": path, "raw": b""}
 
     def call(self, method):

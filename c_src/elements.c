@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Elements, the base class of pybpf.Map: m[key], m[key] = value, del m[key], key in m and m.get(key)
+ * where that is an integer or a plain struct and the kernel says yes.  Everything else (other types,
+ * other errors) goes to the methods _getitem, _setitem, _delitem and _contains, which Map has in Python
+ * and which do all of it.  docs/architecture.md tells what that is worth.
+ *
+ * The kernel answers within a microsecond and never sleeps here, so the GIL is kept: handing it over
+ * would take longer.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "map_fd.h"
+
+/* An integer and its place in a key or value. */
+struct number {
+	uint32_t offset, size;
+	bool is_signed, is_bool;
+};
+
+/* How Python sees a key or a value: as one integer, or as a struct, which a tuple may stand for. */
+struct side {
+	uint32_t size, count;
+	struct number *numbers; /* all there is in it, where that is integers alone */
+	PyObject *ctype;	/* the class of a struct; NULL for an integer */
+	bool has_padding;	/* of that struct: its memory must not reach the kernel unseen */
+};
+
+struct elements {
+	PyObject_HEAD
+	struct pybpf_map *map; /* NULL while not set up */
+	PyObject *map_owner;   /* keeps it */
+	struct side key, value;
+};
+
+static PyObject *name_getitem, *name_setitem, *name_delitem, *name_contains;
+
+#define MEMORY_SIZE 512 /* of keys and values that are packed here; longer ones are in Python */
+
+/* A key or value on its way to the kernel. */
+struct argument {
+	const void *start;
+	char memory[MEMORY_SIZE] __attribute__((aligned(8)));
+};
+
+static bool fits(long long number, const struct number *place)
+{
+	long long half;
+
+	if (place->size == 8)
+		return place->is_signed || number >= 0;
+	half = 1LL << (8 * place->size - 1);
+	return place->is_signed ? -half <= number && number < half : 0 <= number && number < 2 * half;
+}
+
+static bool store_number(char *memory, const struct number *place, PyObject *value)
+{
+	int overflow = 0;
+	long long number;
+
+	if (place->is_bool ? !PyBool_Check(value) : !PyLong_CheckExact(value))
+		return false;
+	number = PyLong_AsLongLongAndOverflow(value, &overflow);
+	if (overflow || !fits(number, place))
+		return false;
+	memory += place->offset;
+	switch (place->size) {
+	case 1:
+		memcpy(memory, &(uint8_t){(uint8_t)number}, 1);
+		break;
+	case 2:
+		memcpy(memory, &(uint16_t){(uint16_t)number}, 2);
+		break;
+	case 4:
+		memcpy(memory, &(uint32_t){(uint32_t)number}, 4);
+		break;
+	default:
+		memcpy(memory, &number, 8);
+	}
+	return true;
+}
+
+static PyObject *load_number(const void *memory, const struct number *place)
+{
+	if (place->is_bool)
+		return PyBool_FromLong(*(const uint8_t *)memory);
+	switch (place->size) {
+	case 1:
+		return PyLong_FromLong(place->is_signed ? *(const int8_t *)memory : *(const uint8_t *)memory);
+	case 2:
+		return PyLong_FromLong(place->is_signed ? *(const int16_t *)memory
+							: *(const uint16_t *)memory);
+	case 4:
+		return place->is_signed ? PyLong_FromLong(*(const int32_t *)memory)
+					: PyLong_FromUnsignedLong(*(const uint32_t *)memory);
+	default:
+		return place->is_signed ? PyLong_FromLongLong(*(const int64_t *)memory)
+					: PyLong_FromUnsignedLongLong(*(const uint64_t *)memory);
+	}
+}
+
+static bool store_tuple(char *memory, const struct side *side, PyObject *tuple)
+{
+	if (PyTuple_Size(tuple) != (Py_ssize_t)side->count)
+		return false;
+	memset(memory, 0, side->size);
+	for (uint32_t i = 0; i < side->count; i++)
+		if (!store_number(memory, &side->numbers[i], PyTuple_GetItem(tuple, i)))
+			return false;
+	return true;
+}
+
+/*
+ * Where a ctypes instance keeps its memory: the first field of every CDataObject, in all versions of
+ * CPython so far.  Asking ctypes.addressof() each time would take a tenth of the whole look-up, so it is
+ * asked once, by knows_address_of().
+ */
+static void *address_of(PyObject *struct_)
+{
+	return *(void **)((char *)struct_ + sizeof(PyObject));
+}
+
+/* Whether `value` could be prepared; where not, Python's methods take over. */
+static bool prepare(const struct side *side, PyObject *value, struct argument *argument)
+{
+	argument->start = argument->memory;
+	if (!side->ctype)
+		return side->count && store_number(argument->memory, side->numbers, value);
+	if (side->count && PyTuple_CheckExact(value))
+		return store_tuple(argument->memory, side, value);
+	if ((PyObject *)Py_TYPE(value) != side->ctype || side->has_padding)
+		return false;
+	argument->start = address_of(value);
+	return true;
+}
+
+/* 0, or a negative errno; every command here needs at most four fields of union bpf_attr. */
+static int map_command(struct pybpf_map *map, int command, const void *key, const void *value)
+{
+	union bpf_attr attr;
+	int fd = pybpf_map_enter(map), result;
+
+	if (fd < 0)
+		return fd;
+	memset(&attr, 0, offsetof(union bpf_attr, flags) + sizeof(attr.flags));
+	attr.map_fd = (uint32_t)fd;
+	attr.key = (uint64_t)(uintptr_t)key;
+	attr.value = (uint64_t)(uintptr_t)value;
+	result = (int)syscall(__NR_bpf, command, &attr, offsetof(union bpf_attr, flags) + sizeof(attr.flags));
+	if (result < 0)
+		result = -errno;
+	pybpf_map_leave(map);
+	return result;
+}
+
+/* Without __init__, which is Python and only sets what keywords say. */
+static PyObject *new_struct(PyObject *ctype)
+{
+	newfunc new = (newfunc)PyType_GetSlot((PyTypeObject *)ctype, Py_tp_new);
+	PyObject *none = PyTuple_New(0);
+	PyObject *value = none ? new((PyTypeObject *)ctype, none, NULL) : NULL;
+
+	Py_XDECREF(none);
+	return value;
+}
+
+/* 1 with *result set (NULL: an exception), 0 where there is no such key, -1 for Python to do it. */
+static int lookup(struct elements *self, PyObject *key, PyObject **result)
+{
+	struct argument raw_key;
+	uint64_t number;
+	void *memory = &number;
+	int err;
+
+	*result = NULL;
+	if (!self->map || !(self->value.ctype || self->value.count) ||
+	    !prepare(&self->key, key, &raw_key))
+		return -1;
+	if (self->value.ctype) {
+		*result = new_struct(self->value.ctype);
+		if (!*result)
+			return 1;
+		memory = address_of(*result);
+	}
+	err = map_command(self->map, BPF_MAP_LOOKUP_ELEM, raw_key.start, memory);
+	if (err) {
+		Py_CLEAR(*result);
+		return err == -ENOENT ? 0 : -1;
+	}
+	if (!*result)
+		*result = load_number(&number, self->value.numbers);
+	return 1;
+}
+
+static PyObject *elements_getitem(PyObject *object, PyObject *key)
+{
+	PyObject *value = NULL;
+
+	switch (lookup((struct elements *)object, key, &value)) {
+	case 1:
+		return value;
+	case 0:
+		PyErr_SetObject(PyExc_KeyError, key);
+		return NULL;
+	default:
+		return PyObject_CallMethodObjArgs(object, name_getitem, key, NULL);
+	}
+}
+
+static PyObject *elements_get(PyObject *object, PyObject *arguments)
+{
+	PyObject *key, *missing = Py_None, *value = NULL;
+
+	if (!PyArg_ParseTuple(arguments, "O|O:get", &key, &missing))
+		return NULL;
+	switch (lookup((struct elements *)object, key, &value)) {
+	case 1:
+		return value;
+	case 0:
+		break;
+	default:
+		value = PyObject_CallMethodObjArgs(object, name_getitem, key, NULL);
+		if (value || !PyErr_ExceptionMatches(PyExc_KeyError))
+			return value;
+		PyErr_Clear();
+	}
+	Py_INCREF(missing);
+	return missing;
+}
+
+static int elements_contains(PyObject *object, PyObject *key)
+{
+	PyObject *answer = NULL;
+	int found = lookup((struct elements *)object, key, &answer);
+
+	if (found == 0)
+		return 0;
+	if (found < 0)
+		answer = PyObject_CallMethodObjArgs(object, name_contains, key, NULL);
+	if (!answer)
+		return -1;
+	found = found > 0 || PyObject_IsTrue(answer);
+	Py_DECREF(answer);
+	return found;
+}
+
+static int through_python(PyObject *object, PyObject *method, PyObject *key, PyObject *value)
+{
+	PyObject *none = PyObject_CallMethodObjArgs(object, method, key, value, NULL);
+
+	Py_XDECREF(none);
+	return none ? 0 : -1;
+}
+
+static int delete_element(PyObject *object, PyObject *key)
+{
+	struct elements *self = (struct elements *)object;
+	struct argument raw_key;
+	int err = -1;
+
+	if (self->map && prepare(&self->key, key, &raw_key)) {
+		err = map_command(self->map, BPF_MAP_DELETE_ELEM, raw_key.start, NULL);
+		if (err == -ENOENT) {
+			PyErr_SetObject(PyExc_KeyError, key);
+			return -1;
+		}
+	}
+	return err ? through_python(object, name_delitem, key, NULL) : 0;
+}
+
+static int elements_setitem(PyObject *object, PyObject *key, PyObject *value)
+{
+	struct elements *self = (struct elements *)object;
+	struct argument raw_key, raw_value;
+	int err = -1;
+
+	if (!value)
+		return delete_element(object, key);
+	if (self->map && prepare(&self->key, key, &raw_key) &&
+	    prepare(&self->value, value, &raw_value))
+		err = map_command(self->map, BPF_MAP_UPDATE_ELEM, raw_key.start, raw_value.start);
+	return err ? through_python(object, name_setitem, key, value) : 0;
+}
+
+/* ---- setting up ------------------------------------------------------------------------------------ */
+
+static bool set_numbers(struct side *side, PyObject *numbers)
+{
+	Py_ssize_t count = PyTuple_Size(numbers);
+
+	if (count < 0)
+		return false;
+	side->numbers = PyMem_Calloc((size_t)count + 1, sizeof(*side->numbers));
+	if (!side->numbers) {
+		PyErr_NoMemory();
+		return false;
+	}
+	for (Py_ssize_t i = 0; i < count; i++) {
+		struct number *number = &side->numbers[i];
+		int is_signed, is_bool;
+
+		if (!PyArg_ParseTuple(PyTuple_GetItem(numbers, i), "IIpp", &number->offset, &number->size,
+				      &is_signed, &is_bool))
+			return false;
+		number->is_signed = is_signed;
+		number->is_bool = is_bool;
+		if (number->size > 8 || number->offset + number->size > side->size) {
+			PyErr_SetString(PyExc_ValueError, "a number that is not within its key or value");
+			return false;
+		}
+	}
+	side->count = side->size <= MEMORY_SIZE ? (uint32_t)count : 0;
+	return true;
+}
+
+static bool set_side(struct side *side, PyObject *described)
+{
+	PyObject *numbers, *ctype;
+	int has_padding;
+
+	if (!PyArg_ParseTuple(described, "IO!Op", &side->size, &PyTuple_Type, &numbers, &ctype,
+			      &has_padding))
+		return false;
+	side->has_padding = has_padding;
+	if (ctype != Py_None) {
+		Py_INCREF(ctype);
+		side->ctype = ctype;
+	}
+	return set_numbers(side, numbers);
+}
+
+/* Whether address_of() is right for a class, by ctypes.addressof(); -1 with an exception. */
+static int knows_address_of(PyObject *ctype, PyObject *addressof)
+{
+	PyObject *value, *address = NULL;
+	int knows = -1;
+
+	if (!ctype)
+		return 1;
+	value = new_struct(ctype);
+	if (value)
+		address = PyObject_CallFunctionObjArgs(addressof, value, NULL);
+	if (address)
+		knows = PyLong_AsVoidPtr(address) == address_of(value);
+	Py_XDECREF(address);
+	Py_XDECREF(value);
+	return knows;
+}
+
+static PyObject *elements_accelerate(PyObject *object, PyObject *arguments)
+{
+	struct elements *self = (struct elements *)object;
+	PyObject *owner, *address, *key, *value, *addressof;
+	int knows;
+
+	if (!PyArg_ParseTuple(arguments, "OO!O!O!O", &owner, &PyLong_Type, &address, &PyTuple_Type, &key,
+			      &PyTuple_Type, &value, &addressof))
+		return NULL;
+	if (self->map_owner) {
+		PyErr_SetString(PyExc_RuntimeError, "set up already");
+		return NULL;
+	}
+	Py_INCREF(owner);
+	self->map_owner = owner;
+	if (!set_side(&self->key, key) || !set_side(&self->value, value))
+		return NULL;
+	knows = knows_address_of(self->key.ctype, addressof);
+	if (knows == 1)
+		knows = knows_address_of(self->value.ctype, addressof);
+	if (knows < 0)
+		return NULL;
+	/* last: from here on other threads use it */
+	atomic_thread_fence(memory_order_release);
+	self->map = knows ? PyLong_AsVoidPtr(address) : NULL;
+	return PyBool_FromLong(knows);
+}
+
+static int elements_traverse(PyObject *object, visitproc visit, void *arg)
+{
+	struct elements *self = (struct elements *)object;
+
+	Py_VISIT(Py_TYPE(object));
+	Py_VISIT(self->map_owner);
+	Py_VISIT(self->key.ctype);
+	Py_VISIT(self->value.ctype);
+	return 0;
+}
+
+static int elements_clear(PyObject *object)
+{
+	struct elements *self = (struct elements *)object;
+
+	self->map = NULL;
+	Py_CLEAR(self->map_owner);
+	Py_CLEAR(self->key.ctype);
+	Py_CLEAR(self->value.ctype);
+	return 0;
+}
+
+static void elements_dealloc(PyObject *object)
+{
+	PyTypeObject *type = Py_TYPE(object);
+	freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+	PyObject_GC_UnTrack(object);
+	elements_clear(object);
+	PyMem_Free(((struct elements *)object)->key.numbers);
+	PyMem_Free(((struct elements *)object)->value.numbers);
+	free_object(object);
+	Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+	{"get", elements_get, METH_VARARGS,
+	 "get(key, default=None)\n--\n\nThe value under ``key``, ``default`` where there is none."},
+	{"_accelerate", elements_accelerate, METH_VARARGS,
+	 "_accelerate(map_owner, map_address, key, value, addressof)\n--\n\n"
+	 "Answer in C from now on, where ctypes is as expected; whether it is.  ``key`` and ``value`` are (size in bytes, numbers, ctypes class of "
+	 "a\nstruct or None for one integer, has that class padding), and each of numbers, which are "
+	 "all\nthere is in it or none, is (offset, size, is it signed, is it a bool)."},
+	{NULL},
+};
+
+static PyType_Slot slots[] = {
+	{Py_tp_doc, "Element access in C; see c_src/elements.c."},
+	{Py_mp_subscript, elements_getitem},
+	{Py_mp_ass_subscript, elements_setitem},
+	{Py_sq_contains, elements_contains},
+	{Py_tp_methods, methods},
+	{Py_tp_traverse, elements_traverse},
+	{Py_tp_clear, elements_clear},
+	{Py_tp_dealloc, elements_dealloc},
+	{0, NULL},
+};
+
+static PyType_Spec spec = {
+	.name = "pybpf._elements.Elements",
+	.basicsize = sizeof(struct elements),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+	.slots = slots,
+};
+
+static int exec_module(PyObject *module)
+{
+	PyObject *type;
+
+	name_getitem = PyUnicode_InternFromString("_getitem");
+	name_setitem = PyUnicode_InternFromString("_setitem");
+	name_delitem = PyUnicode_InternFromString("_delitem");
+	name_contains = PyUnicode_InternFromString("_contains");
+	if (!name_getitem || !name_setitem || !name_delitem || !name_contains)
+		return -1;
+	type = PyType_FromSpec(&spec);
+	if (!type)
+		return -1;
+	if (PyModule_AddObject(module, "Elements", type) < 0) {
+		Py_DECREF(type);
+		return -1;
+	}
+	return 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+	{Py_mod_exec, exec_module},
+#ifdef Py_mod_gil
+	{Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+	{0, NULL},
+};
+
+static struct PyModuleDef definition = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "pybpf._elements",
+	.m_doc = "The part of pybpf.Map that is called millions of times.",
+	.m_slots = module_slots,
+};
+
+PyMODINIT_FUNC PyInit__elements(void)
+{
+	return PyModuleDef_Init(&definition);
+}

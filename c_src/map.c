@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Elements of maps: one by one, many at once, and key by key where the kernel has no batches. */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ENOTSUPP_ 524 /* the kernel's own, which user space has no name for */
+
+/* ---- one element --------------------------------------------------------------------------------- */
+
+struct pybpf_map *pybpf_map_new(int fd, uint32_t key_size)
+{
+	struct pybpf_map *map = calloc(1, sizeof(*map));
+
+	if (!map)
+		return NULL;
+	map->fd = fd;
+	map->key_size = key_size;
+	return map;
+}
+
+void pybpf_map_close(struct pybpf_map *map)
+{
+	if ((atomic_fetch_or(&map->users, PYBPF_MAP_CLOSED) & ~PYBPF_MAP_CLOSED) == 0)
+		pybpf_map_close_fd(map);
+}
+
+void pybpf_map_free(struct pybpf_map *map)
+{
+	pybpf_map_close_fd(map);
+	free(map);
+}
+
+int pybpf_map_lookup(struct pybpf_map *map, const void *key, void *value, uint64_t flags)
+{
+	int fd = pybpf_map_enter(map), err;
+
+	if (fd < 0)
+		return fd;
+	err = bpf_map_lookup_elem_flags(fd, key, value, flags);
+	pybpf_map_leave(map);
+	return err;
+}
+
+int pybpf_map_update(struct pybpf_map *map, const void *key, const void *value, uint64_t flags)
+{
+	int fd = pybpf_map_enter(map), err;
+
+	if (fd < 0)
+		return fd;
+	err = bpf_map_update_elem(fd, key, value, flags);
+	pybpf_map_leave(map);
+	return err;
+}
+
+int pybpf_map_delete(struct pybpf_map *map, const void *key)
+{
+	int fd = pybpf_map_enter(map), err;
+
+	if (fd < 0)
+		return fd;
+	err = bpf_map_delete_elem(fd, key);
+	pybpf_map_leave(map);
+	return err;
+}
+
+int pybpf_map_pop(struct pybpf_map *map, const void *key, void *value)
+{
+	int fd = pybpf_map_enter(map), err;
+
+	if (fd < 0)
+		return fd;
+	err = bpf_map_lookup_and_delete_elem(fd, key, value);
+	pybpf_map_leave(map);
+	return err;
+}
+
+/* ---- many elements ------------------------------------------------------------------------------- */
+
+/* Whether the kernel said that it has no batches, or none for this type of map. */
+static bool lacks_batches(int err, uint32_t done)
+{
+	/* before Linux 5.6 an unknown command is invalid */
+	return err == -ENOTSUPP_ || err == -EOPNOTSUPP || (err == -EINVAL && done == 0);
+}
+
+int pybpf_map_lookup_many(struct pybpf_map *map, const char *keys, char *values, size_t value_size,
+			  char *found, size_t count, uint64_t flags)
+{
+	int fd = pybpf_map_enter(map), err = 0;
+
+	if (fd < 0)
+		return fd;
+	for (size_t i = 0; i < count; i++) {
+		err = bpf_map_lookup_elem_flags(fd, keys + i * map->key_size, values + i * value_size, flags);
+		if (err && err != -ENOENT)
+			break;
+		found[i] = err == 0;
+		err = 0;
+	}
+	pybpf_map_leave(map);
+	return err;
+}
+
+/* Where an element is refused, *done says how many were stored before it. */
+int pybpf_map_update_many(struct pybpf_map *map, const char *keys, const char *values,
+			  size_t value_size, uint32_t count, uint64_t flags, uint32_t *done)
+{
+	LIBBPF_OPTS(bpf_map_batch_opts, opts, .elem_flags = flags);
+	int fd = pybpf_map_enter(map), err;
+
+	if (fd < 0)
+		return fd;
+	*done = count;
+	err = bpf_map_update_batch(fd, keys, values, done, &opts);
+	if (err && lacks_batches(err, *done == count ? 0 : *done)) {
+		err = 0;
+		for (*done = 0; *done < count; ++*done) {
+			err = bpf_map_update_elem(fd, keys + (size_t)*done * map->key_size,
+						  values + *done * value_size, flags);
+			if (err)
+				break;
+		}
+	}
+	pybpf_map_leave(map);
+	return err;
+}
+
+/* Keys that are not there are passed over; *removed counts those that were. */
+int pybpf_map_delete_many(struct pybpf_map *map, const char *keys, uint32_t count, uint32_t *removed)
+{
+	LIBBPF_OPTS(bpf_map_batch_opts, opts);
+	int fd = pybpf_map_enter(map), err = 0;
+	bool batches = true;
+
+	if (fd < 0)
+		return fd;
+	*removed = 0;
+	for (uint32_t i = 0; i < count;) {
+		const char *rest = keys + (size_t)i * map->key_size;
+		uint32_t done = batches ? count - i : 1;
+
+		if (batches) {
+			err = bpf_map_delete_batch(fd, rest, &done, &opts);
+			if (err && lacks_batches(err, done == count - i ? 0 : done)) {
+				batches = false;
+				continue;
+			}
+		} else {
+			err = bpf_map_delete_elem(fd, rest);
+			done = err ? 0 : 1;
+		}
+		if (err && err != -ENOENT)
+			break;
+		*removed += done;
+		i += done + (err ? 1 : 0);
+		err = 0;
+	}
+	pybpf_map_leave(map);
+	return err;
+}
+
+int pybpf_map_read_batch(struct pybpf_map *map, bool remove, void *from, void *to, char *keys,
+			 char *values, uint32_t *count, uint64_t flags)
+{
+	LIBBPF_OPTS(bpf_map_batch_opts, opts, .elem_flags = flags);
+	int fd = pybpf_map_enter(map), err;
+
+	if (fd < 0)
+		return fd;
+	err = remove ? bpf_map_lookup_and_delete_batch(fd, from, to, keys, values, count, &opts)
+		     : bpf_map_lookup_batch(fd, from, to, keys, values, count, &opts);
+	pybpf_map_leave(map);
+	return err;
+}
+
+/* ---- key by key ---------------------------------------------------------------------------------- */
+
+/*
+ * The kernel starts over when the key to go on from has vanished, and meets again a key that was
+ * updated meanwhile.  So a walk remembers the keys it gave: a table of open addressing whose entries
+ * are places in `keys`, counted from 1.
+ */
+struct pybpf_walk {
+	struct pybpf_map *map;
+	char *previous, *next, *missing;
+	char *keys;
+	uint32_t *table;
+	size_t count, capacity, table_size;
+	uint64_t again, again_limit;
+	bool started, has_missing;
+};
+
+struct pybpf_walk *pybpf_walk_new(struct pybpf_map *map, uint64_t again_limit)
+{
+	struct pybpf_walk *walk = calloc(1, sizeof(*walk));
+
+	if (!walk)
+		return NULL;
+	walk->map = map;
+	walk->again_limit = again_limit;
+	walk->previous = malloc(3 * (size_t)map->key_size);
+	if (!walk->previous) {
+		free(walk);
+		return NULL;
+	}
+	walk->next = walk->previous + map->key_size;
+	walk->missing = walk->next + map->key_size;
+	return walk;
+}
+
+void pybpf_walk_free(struct pybpf_walk *walk)
+{
+	free(walk->previous);
+	free(walk->keys);
+	free(walk->table);
+	free(walk);
+}
+
+static uint64_t hash(const char *key, size_t size)
+{
+	uint64_t h = 0x9e3779b97f4a7c15u;
+
+	for (; size; size -= size < 8 ? size : 8) {
+		uint64_t part = 0;
+
+		memcpy(&part, key, size < 8 ? size : 8);
+		h = (h ^ part) * 0xff51afd7ed558ccdu;
+		h ^= h >> 32;
+		key += size < 8 ? size : 8;
+	}
+	return h;
+}
+
+static uint32_t *place(const struct pybpf_walk *walk, const char *key)
+{
+	size_t size = walk->map->key_size, mask = walk->table_size - 1;
+	size_t at = hash(key, size) & mask;
+
+	while (walk->table[at] && memcmp(walk->keys + (walk->table[at] - 1) * size, key, size))
+		at = (at + 1) & mask;
+	return &walk->table[at];
+}
+
+static bool make_room(struct pybpf_walk *walk)
+{
+	size_t capacity = walk->capacity ? 2 * walk->capacity : 1024;
+	char *keys;
+	uint32_t *table;
+
+	if (walk->count < walk->capacity)
+		return true;
+	keys = realloc(walk->keys, capacity * walk->map->key_size);
+	if (!keys)
+		return false;
+	walk->keys = keys;
+	table = calloc(2 * capacity, sizeof(*table));
+	if (!table)
+		return false;
+	free(walk->table);
+	walk->table = table;
+	walk->table_size = 2 * capacity;
+	walk->capacity = capacity;
+	for (size_t i = 0; i < walk->count; i++)
+		*place(walk, keys + i * walk->map->key_size) = (uint32_t)i + 1;
+	return true;
+}
+
+/* 1 where the key is new, 0 where it was given before. */
+static int remember(struct pybpf_walk *walk, const char *key)
+{
+	uint32_t *entry;
+
+	if (!make_room(walk))
+		return -ENOMEM;
+	entry = place(walk, key);
+	if (*entry)
+		return ++walk->again > walk->again_limit ? -ELOOP : 0;
+	memcpy(walk->keys + walk->count * walk->map->key_size, key, walk->map->key_size);
+	*entry = (uint32_t)++walk->count;
+	return 1;
+}
+
+/* The next key into walk->next and its value, where wanted; 1, 0 at the end or -errno. */
+static int step(struct pybpf_walk *walk, int fd, char *value, uint64_t flags)
+{
+	size_t size = walk->map->key_size;
+
+	for (;;) {
+		int err = bpf_map_get_next_key(fd, walk->started ? walk->previous : NULL, walk->next);
+
+		if (err)
+			return err == -ENOENT ? 0 : err;
+		err = value ? bpf_map_lookup_elem_flags(fd, walk->next, value, flags) : 0;
+		if (err && err != -ENOENT)
+			return err;
+		/*
+		 * A key that vanished in between is no place to go on from; but an empty slot of an array of
+		 * maps is one, and comes again.
+		 */
+		if (err && !(walk->has_missing && !memcmp(walk->missing, walk->next, size))) {
+			memcpy(walk->missing, walk->next, size);
+			walk->has_missing = true;
+			continue;
+		}
+		memcpy(walk->previous, walk->next, size);
+		walk->started = true;
+		if (!err)
+			return 1;
+	}
+}
+
+/*
+ * Up to `capacity` more keys, each once, and their values unless NULL: how many, 0 at the end, -ELOOP
+ * where the walk met known keys too often.
+ */
+int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t value_size,
+		    int capacity, uint64_t flags)
+{
+	size_t key_size = walk->map->key_size;
+	int fd = pybpf_map_enter(walk->map), count = 0, err = 1;
+
+	if (fd < 0)
+		return fd;
+	while (count < capacity) {
+		err = step(walk, fd, values ? values + count * value_size : NULL, flags);
+		if (err <= 0)
+			break;
+		err = remember(walk, walk->next);
+		if (err < 0)
+			break;
+		if (err)
+			memcpy(keys + count++ * key_size, walk->next, key_size);
+	}
+	pybpf_map_leave(walk->map);
+	return err < 0 ? err : count;
+}

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Many elements of a map in few system calls, and all of them.
+
+Reading all entries gives chunks: keys and values as two buffers and how many there are.  Where the
+kernel reads in batches (hashes since Linux 5.6, arrays), it goes bucket by bucket under each
+bucket's lock, so a key that is there throughout comes exactly once whatever else happens.  Where it
+does not (older kernels, LPM tries, sockets), C goes from key to key, gives none twice, and raises
+IterationAborted where the map changes faster than it can be read.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import sys
+from itertools import chain
+
+from pybpf._native import ffi, lib
+from pybpf.codec import NoKey
+from pybpf.errors import ENOTSUPP, IterationAborted, MapFullError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any, TypeAlias
+
+    from pybpf.access import Access
+
+    Chunk: TypeAlias = tuple[memoryview, memoryview, int]
+
+_CHUNK_BYTES = 1 << 20
+_CHUNK_ENTRIES = 8192
+_NO_BATCHES = (-_errno.EINVAL, -_errno.EOPNOTSUPP, -ENOTSUPP)  # EINVAL before Linux 5.6
+# How often a walk may meet known keys: every entry some times, and some more in a small map.
+_AGAIN_FACTOR, _AGAIN_MORE = 8, 10_000
+
+
+def chunks(access: Access, entries: int | None = None, remove: bool = False) -> Iterator[Chunk]:
+    """All entries, at most about ``entries`` at a time (1: key by key), with ``remove`` taken out.
+
+    The buffers of a chunk are used again for the next one.
+    """
+    limit = entries or max(1, min(_CHUNK_ENTRIES, _CHUNK_BYTES // (_entry_size(access) or 1)))
+    if isinstance(access.key, NoKey):  # of a queue, a ring buffer
+        raise access.refusal("iterate", ENOTSUPP)
+    if limit > 1 and (access.can_pop_batches if remove else access.has_batches):
+        batches = _batches(access, min(limit, access.max_entries), remove)
+        first = next(batches)
+        if first is not None:
+            return chain((first,), batches)  # type: ignore[arg-type]  # only the first is None
+    if access.is_array:
+        return _slots(access, limit)
+    return _popped(access, limit) if remove else _walk(access, limit)
+
+
+def _entry_size(access: Access) -> int:
+    return access.key_size + access.value.size
+
+
+class _Buffers:
+    """Room for the keys and values of one chunk."""
+
+    def __init__(self, access: Access, capacity: int) -> None:
+        self.capacity = capacity
+        self.keys = ffi.new("char[]", max(1, capacity * access.key_size))
+        self.values = ffi.new("char[]", max(1, capacity * access.value.size))
+
+    def chunk(self, count: int) -> Chunk:
+        return memoryview(ffi.buffer(self.keys)), memoryview(ffi.buffer(self.values)), count
+
+
+def _batches(access: Access, capacity: int, remove: bool) -> Iterator[Chunk | None]:
+    """Chunks by batch commands; None first where the kernel has none for this map."""
+    buffers = _Buffers(access, capacity)
+    # the kernel's own cursor: a bucket's number for hashes, a key for arrays
+    size = max(access.key_size, 4)
+    position, following = ffi.NULL, ffi.new("char[]", size)
+    spare = ffi.new("char[]", size)
+    count = ffi.new("uint32_t *")
+    started = False
+    while True:
+        count[0] = buffers.capacity
+        code = lib.pybpf_map_read_batch(
+            access.handle, remove, position, following, buffers.keys, buffers.values, count, 0
+        )
+        if code == -_errno.ENOSPC:  # a bucket holds more than there is room for
+            buffers = _Buffers(access, 2 * buffers.capacity)
+            continue
+        if not started and code in _NO_BATCHES:
+            yield None
+            return
+        if code != -_errno.ENOENT:
+            access.check(code, "read")
+        started = True
+        yield buffers.chunk(count[0])
+        if code == -_errno.ENOENT:  # the end
+            return
+        position, following, spare = following, spare, following
+
+
+def _slots(access: Access, capacity: int) -> Iterator[Chunk]:
+    """The entries of an array that are not empty, index by index."""
+    for start in range(0, access.max_entries, capacity):
+        indexes = range(start, min(start + capacity, access.max_entries))
+        keys = b"".join(number.to_bytes(4, sys.byteorder) for number in indexes)
+        values, found = lookup_raw(access, keys, len(indexes), 0)
+        if all(found):
+            yield memoryview(keys), values, len(indexes)
+        else:
+            yield _only(access, keys, values, [at for at, there in enumerate(found) if there])
+
+
+def _only(access: Access, keys: bytes, values: memoryview, places: list[int]) -> Chunk:
+    """A chunk of some places of another."""
+
+    def picked(data: Any, size: int) -> memoryview:
+        return memoryview(b"".join(bytes(data[at * size : (at + 1) * size]) for at in places))
+
+    return picked(keys, access.key_size), picked(values, access.value.size), len(places)
+
+
+def _walk(access: Access, capacity: int, values: bool = True) -> Iterator[Chunk]:
+    buffers = _Buffers(access, max(capacity, 256))
+    limit = _AGAIN_FACTOR * access.max_entries + _AGAIN_MORE
+    walk = ffi.gc(lib.pybpf_walk_new(access.handle, limit), lib.pybpf_walk_free)
+    into = buffers.values if values else ffi.NULL
+    while True:
+        count = lib.pybpf_walk_next(
+            walk, buffers.keys, into, access.value.size, buffers.capacity, 0
+        )
+        if count == -_errno.ELOOP:
+            raise IterationAborted(
+                f"map {access.name!r} changes faster than it can be read key by key"
+            )
+        access.check(count, "iterate")
+        if count == 0:
+            return
+        yield buffers.chunk(count)
+
+
+def _popped(access: Access, capacity: int) -> Iterator[Chunk]:
+    """What _walk() gives, of which this removed each entry itself."""
+    for keys, _, count in _walk(access, capacity, values=False):
+        size = access.key_size
+        raw_keys = [bytes(keys[at : at + size]) for at in range(0, count * size, size)]
+        popped = [(raw_key, access.pop(raw_key)) for raw_key in raw_keys]
+        there = [(raw_key, value) for raw_key, value in popped if value is not None]
+        yield (
+            memoryview(b"".join(raw_key for raw_key, _ in there)),
+            memoryview(b"".join(value for _, value in there)),
+            len(there),
+        )
+
+
+# ---- all entries in Python -----------------------------------------------------------------------
+
+
+def keys(access: Access) -> Iterator[Any]:
+    """Every key."""
+    if access.is_array:
+        return iter(range(access.max_entries))
+    decode = access.key.decode_many
+    return chain.from_iterable(decode(keys, count) for keys, _, count in chunks(access))
+
+
+def values(access: Access, entries: int | None) -> Iterator[Any]:
+    """Every value."""
+    decode = access.value.decode_many
+    return chain.from_iterable(
+        decode(values, count) for _, values, count in chunks(access, entries)
+    )
+
+
+def items(access: Access, entries: int | None, remove: bool = False) -> Iterator[tuple[Any, Any]]:
+    """Every key with its value."""
+    return chain.from_iterable(_pairs(access, entries, remove))
+
+
+def _pairs(
+    access: Access, entries: int | None, remove: bool
+) -> Iterator[Iterable[tuple[Any, Any]]]:
+    decode_value = access.value.decode_many
+    for keys, values, count in chunks(access, entries, remove):
+        decode_key = access.key.decode_many
+        yield zip(decode_key(keys, count), decode_value(values, count), strict=True)
+
+
+def count(access: Access) -> int:
+    """How many entries there are."""
+    if access.is_array:
+        return access.max_entries
+    return sum(count for _, _, count in chunks(access))
+
+
+# ---- many chosen entries -------------------------------------------------------------------------
+
+
+def lookup_raw(access: Access, keys: Any, count: int, flags: int) -> tuple[memoryview, bytes]:
+    """The values under ``count`` keys, one after the other, and a byte for each: is it there?"""
+    values = ffi.new("char[]", max(1, count * access.value.size))
+    found = ffi.new("char[]", max(1, count))
+    code = lib.pybpf_map_lookup_many(
+        access.handle, keys, values, access.value.size, found, count, flags
+    )
+    access.check(code, "look up in")
+    return memoryview(ffi.buffer(values)), bytes(ffi.buffer(found, count))
+
+
+def lookup_many(access: Access, keys: Sequence[Any], default: Any, flags: int) -> list[Any]:
+    """The values under ``keys``, ``default`` for each that is not there."""
+    raw_keys = access.key.encode_many(keys)
+    values, found = lookup_raw(access, raw_keys, len(keys), flags)
+    decoded = list(access.value.decode_many(values, len(keys)))
+    if not all(found):
+        for at, there in enumerate(found):
+            if not there:
+                decoded[at] = default
+    return decoded
+
+
+def update_raw(access: Access, keys: Any, values: Any, count: int, flags: int) -> None:
+    """Store ``count`` values under as many keys."""
+    done = ffi.new("uint32_t *")
+    code = lib.pybpf_map_update_many(
+        access.handle, keys, values, access.value.size, count, flags, done
+    )
+    if code == 0:
+        return
+    error = access.refusal("update", -code)
+    if isinstance(error, MapFullError):
+        error.hint += f"; {done[0]} of the {count} were stored"
+    raise error
+
+
+def update_many(access: Access, keys: Sequence[Any], values: Sequence[Any], flags: int) -> None:
+    """Store each of ``values`` under the key at its place in ``keys``."""
+    if len(keys) != len(values):
+        raise ValueError(f"{len(keys)} keys and {len(values)} values")
+    raw_keys = access.key.encode_many(keys)
+    raw_values = access.value.encode_many(values)
+    update_raw(access, raw_keys, raw_values, len(keys), flags)
+
+
+def delete_many(access: Access, keys: Sequence[Any]) -> int:
+    """Delete ``keys``; how many of them were there."""
+    return _delete_raw(access, access.key.encode_many(keys), len(keys))
+
+
+def _delete_raw(access: Access, keys: Any, count: int) -> int:
+    removed = ffi.new("uint32_t *")
+    code = lib.pybpf_map_delete_many(access.handle, keys, count, removed)
+    access.check(code, "delete from")
+    return int(removed[0])
+
+
+def clear(access: Access) -> None:
+    """Delete every entry that is there now."""
+    if access.is_array and access.max_entries:
+        raise access.refusal("delete from", ENOTSUPP)
+    size = access.key_size
+    found = [(bytes(keys[: count * size]), count) for keys, _, count in chunks(access)]
+    for keys, count in found:
+        _delete_raw(access, keys, count)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Elements of maps as numpy arrays; numpy is imported here only when this is."""
+
+from __future__ import annotations
+
+from pybpf import bulk, map_memory
+from pybpf._native import ffi
+from pybpf.codec import LETTERS, NATIVE, PerCpuCodec
+from pybpf.errors import LayoutError
+
+try:
+    import numpy
+except ImportError:
+    raise ImportError("this needs numpy: pip install 'pybpf[numpy]'") from None
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    from pybpf.access import Access
+    from pybpf.codec import Codec
+    from pybpf.map import Map
+
+    Array: TypeAlias = numpy.ndarray[Any, Any]
+
+
+def dtype(codec: Codec) -> numpy.dtype[Any]:
+    """What numpy calls one key or value."""
+    if isinstance(codec, PerCpuCodec):
+        return dtype(codec.one)
+    if codec.type is not None:
+        return codec.type.dtype
+    letter = LETTERS.get(codec.size)
+    return numpy.dtype(NATIVE + letter if letter else f"V{codec.size}")
+
+
+def _spaced(one: numpy.dtype[Any], stride: int) -> numpy.dtype[Any]:
+    """``one`` followed by what fills it up to ``stride`` bytes; the field is called "value"."""
+    return numpy.dtype({"names": ["value"], "formats": [one], "offsets": [0], "itemsize": stride})
+
+
+def _values(access: Access, data: Any, count: int) -> Array:
+    """Values of ``data``, with one dimension more where there is one for each CPU."""
+    codec = access.value
+    if not isinstance(codec, PerCpuCodec):
+        return numpy.frombuffer(data, dtype(codec), count)
+    spaced = _spaced(dtype(codec), codec.stride)
+    return numpy.frombuffer(data, spaced, count * codec.cpus)["value"].reshape(count, codec.cpus)
+
+
+def read(access: Access) -> tuple[Array, Array]:
+    """Map.to_numpy()."""
+    key = dtype(access.key)
+    keys, values = [numpy.empty(0, key)], [_values(access, b"", 0)]
+    for raw_keys, raw_values, count in bulk.chunks(access):
+        keys.append(numpy.frombuffer(raw_keys, key, count).copy())
+        values.append(_values(access, raw_values, count).copy())
+    return numpy.concatenate(keys), numpy.concatenate(values)
+
+
+def write(access: Access, keys: Any, values: Any, flags: int) -> None:
+    """Map.update_numpy()."""
+    raw_keys = _converted(keys, dtype(access.key), access.key.what)
+    raw_values = _converted(values, dtype(access.value), access.value.what)
+    if isinstance(access.value, PerCpuCodec):
+        raw_values = _spread(raw_values, access.value)
+    if len(raw_keys) != len(raw_values):
+        raise ValueError(f"{len(raw_keys)} keys and {len(raw_values)} values")
+    bulk.update_raw(
+        access,
+        ffi.from_buffer(numpy.ascontiguousarray(raw_keys).view("B")),
+        ffi.from_buffer(numpy.ascontiguousarray(raw_values).view("B")),
+        len(raw_keys),
+        flags,
+    )
+
+
+def _converted(given: Any, wanted: numpy.dtype[Any], what: str) -> Array:
+    """``given`` as an array of ``wanted``; nothing is cut off."""
+    array = numpy.asarray(given)
+    if array.dtype == wanted:
+        return array
+    if wanted.names or array.dtype.kind not in "iub":
+        raise LayoutError(f"a {what} is of dtype {wanted}, not {array.dtype}")
+    converted = array.astype(wanted)
+    if not (converted == array).all():
+        raise OverflowError(f"not all of these fit {what} as {wanted}")
+    return converted
+
+
+def _spread(values: Array, codec: PerCpuCodec) -> Array:
+    """Values for each CPU, with what rounds them up to 8 bytes."""
+    if values.ndim != 2 or values.shape[1] != codec.cpus:
+        raise LayoutError(f"a {codec.what} takes {codec.cpus} columns, one per possible CPU")
+    spread = numpy.zeros(values.shape, _spaced(values.dtype, codec.stride))
+    spread["value"] = values
+    return spread
+
+
+def live(map: Map) -> Array:
+    """Map.array()."""
+    one, stride = dtype(map._elements().value), map_memory.stride(map.value_size)
+    memory = map_memory.raw(map)
+    if one.itemsize == stride:
+        return numpy.frombuffer(memory, one, map.max_entries)
+    return numpy.frombuffer(memory, _spaced(one, stride), map.max_entries)["value"]
