@@ -502,9 +502,10 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         Names are the kernel's, and with ``pid`` also those of that process, which must still run.
         KeyError where there is no such stack.
         """
+        addresses: Any = self[stack_id]  # type: ignore[index]
         from pybpf import symbols
 
-        return symbols.resolve(self[stack_id], pid)  # type: ignore[index]
+        return symbols.resolve(addresses, pid)
 
     def memory(self) -> memoryview:
         """The live memory of an array with BPF_F_MMAPABLE, or of an arena; no system calls.
@@ -514,9 +515,10 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         valid after close(); what an arena's object maps ends with the object, which cannot be
         closed while such a view exists (BusyError).
         """
-        from pybpf import map_memory
+        with self._borrow_life():
+            from pybpf import map_memory
 
-        return map_memory.view(self)
+            return map_memory.view(self)
 
     def _lend_arena(self) -> tuple[Any, Borrow, object] | None:
         """Where an arena is mapped already, who keeps it so, and whose it is."""
@@ -524,9 +526,10 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
 
     def array(self) -> numpy.ndarray[Any, Any]:
         """memory() as a numpy array of ``max_entries`` values, structured for structs."""
-        from pybpf import map_arrays
+        with self._borrow_life():
+            from pybpf import map_arrays
 
-        return map_arrays.live(self)
+            return map_arrays.live(self)
 
     def freeze(self) -> None:
         """Forbid every further change from user space, for good; Linux 5.2."""

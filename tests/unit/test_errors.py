@@ -15,6 +15,7 @@ EXAMPLES = [
     errors.ObjectFormatError("is text", "prog.o", ".BTF", 16),
     errors.NotFoundError("map", "evnts", ["events", "counts"]),
     errors.LayoutError("4 bytes, not 5"),
+    errors.IterationAborted("map 'm' changes too fast"),
     errors.StateError("not now"),
     errors.ClosedError("closed"),
     errors.BusyError("busy"),
