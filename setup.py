@@ -17,9 +17,9 @@ setup(
     cffi_modules=["c_src/ffibuilder.py:ffibuilder"],
     ext_modules=[
         Extension(
-            "pybpf._elements",
-            ["c_src/elements.c"],
-            depends=["c_src/map_fd.h"],
+            "pybpf._fast",
+            ["c_src/fast.c", "c_src/elements.c", "c_src/test_run.c"],
+            depends=["c_src/fast.h", "c_src/shared_fd.h"],
             define_macros=[("Py_LIMITED_API", "0x030a0000")],
             py_limited_api=True,
         )

@@ -8,8 +8,7 @@
  * The kernel answers within a microsecond and never sleeps here, so the GIL is kept: handing it over
  * would take longer.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "fast.h"
 
 #include <linux/bpf.h>
 #include <stdbool.h>
@@ -18,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "map_fd.h"
+#include "shared_fd.h"
 
 /* An integer and its place in a key or value. */
 struct number {
@@ -36,7 +35,7 @@ struct side {
 
 struct elements {
 	PyObject_HEAD
-	struct pybpf_map *map; /* NULL while not set up */
+	struct pybpf_fd *map; /* NULL while not set up */
 	PyObject *map_owner;   /* keeps it */
 	struct side key, value;
 };
@@ -143,10 +142,10 @@ static bool prepare(const struct side *side, PyObject *value, struct argument *a
 }
 
 /* 0, or a negative errno; every command here needs at most four fields of union bpf_attr. */
-static int map_command(struct pybpf_map *map, int command, const void *key, const void *value)
+static int map_command(struct pybpf_fd *map, int command, const void *key, const void *value)
 {
 	union bpf_attr attr;
-	int fd = pybpf_map_enter(map), result;
+	int fd = pybpf_fd_enter(map), result;
 
 	if (fd < 0)
 		return fd;
@@ -157,7 +156,7 @@ static int map_command(struct pybpf_map *map, int command, const void *key, cons
 	result = (int)syscall(__NR_bpf, command, &attr, offsetof(union bpf_attr, flags) + sizeof(attr.flags));
 	if (result < 0)
 		result = -errno;
-	pybpf_map_leave(map);
+	pybpf_fd_leave(map);
 	return result;
 }
 
@@ -442,48 +441,19 @@ static PyType_Slot slots[] = {
 };
 
 static PyType_Spec spec = {
-	.name = "pybpf._elements.Elements",
+	.name = "pybpf._fast.Elements",
 	.basicsize = sizeof(struct elements),
 	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
 	.slots = slots,
 };
 
-static int exec_module(PyObject *module)
+PyObject *pybpf_elements_type(void)
 {
-	PyObject *type;
-
 	name_getitem = PyUnicode_InternFromString("_getitem");
 	name_setitem = PyUnicode_InternFromString("_setitem");
 	name_delitem = PyUnicode_InternFromString("_delitem");
 	name_contains = PyUnicode_InternFromString("_contains");
 	if (!name_getitem || !name_setitem || !name_delitem || !name_contains)
-		return -1;
-	type = PyType_FromSpec(&spec);
-	if (!type)
-		return -1;
-	if (PyModule_AddObject(module, "Elements", type) < 0) {
-		Py_DECREF(type);
-		return -1;
-	}
-	return 0;
-}
-
-static PyModuleDef_Slot module_slots[] = {
-	{Py_mod_exec, exec_module},
-#ifdef Py_mod_gil
-	{Py_mod_gil, Py_MOD_GIL_NOT_USED},
-#endif
-	{0, NULL},
-};
-
-static struct PyModuleDef definition = {
-	PyModuleDef_HEAD_INIT,
-	.m_name = "pybpf._elements",
-	.m_doc = "The part of pybpf.Map that is called millions of times.",
-	.m_slots = module_slots,
-};
-
-PyMODINIT_FUNC PyInit__elements(void)
-{
-	return PyModuleDef_Init(&definition);
+		return NULL;
+	return PyType_FromSpec(&spec);
 }

@@ -149,36 +149,24 @@ struct pybpf_map_options {
 };
 int pybpf_map_create(const struct pybpf_map_options *);
 
-struct pybpf_test_run {
-	const void *data_in;
-	void *data_out;
-	uint32_t data_size_in, data_size_out;
-	const void *ctx_in;
-	void *ctx_out;
-	uint32_t ctx_size_in, ctx_size_out;
-	uint32_t retval, duration;
-	int repeat;
-	uint32_t flags, cpu, batch_size;
-};
-int pybpf_test_run(int, struct pybpf_test_run *);
-
 #define PYBPF_CLOSED ...
-struct pybpf_map;
-struct pybpf_map *pybpf_map_new(int, uint32_t);
-void pybpf_map_close(struct pybpf_map *);
-void pybpf_map_free(struct pybpf_map *);
-int pybpf_map_lookup(struct pybpf_map *, const void *, void *, uint64_t);
-int pybpf_map_update(struct pybpf_map *, const void *, const void *, uint64_t);
-int pybpf_map_delete(struct pybpf_map *, const void *);
-int pybpf_map_pop(struct pybpf_map *, const void *, void *);
-int pybpf_map_lookup_many(struct pybpf_map *, const char *, char *, size_t, char *, size_t, uint64_t);
-int pybpf_map_update_many(struct pybpf_map *, const char *, const char *, size_t, uint32_t, uint64_t,
-			  uint32_t *);
-int pybpf_map_delete_many(struct pybpf_map *, const char *, uint32_t, uint32_t *);
-int pybpf_map_read_batch(struct pybpf_map *, bool, void *, void *, char *, char *, uint32_t *,
+struct pybpf_fd;
+struct pybpf_fd *pybpf_fd_new(int);
+void pybpf_fd_close(struct pybpf_fd *);
+void pybpf_fd_free(struct pybpf_fd *);
+int pybpf_map_lookup(struct pybpf_fd *, const void *, void *, uint64_t);
+int pybpf_map_update(struct pybpf_fd *, const void *, const void *, uint64_t);
+int pybpf_map_delete(struct pybpf_fd *, const void *);
+int pybpf_map_pop(struct pybpf_fd *, const void *, void *);
+int pybpf_map_lookup_many(struct pybpf_fd *, const char *, size_t, char *, size_t, char *, size_t,
+			  uint64_t);
+int pybpf_map_update_many(struct pybpf_fd *, const char *, size_t, const char *, size_t, uint32_t,
+			  uint64_t, uint32_t *);
+int pybpf_map_delete_many(struct pybpf_fd *, const char *, size_t, uint32_t, uint32_t *);
+int pybpf_map_read_batch(struct pybpf_fd *, bool, void *, void *, char *, char *, uint32_t *,
 			 uint64_t);
 struct pybpf_walk;
-struct pybpf_walk *pybpf_walk_new(struct pybpf_map *, uint64_t);
+struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *, size_t, uint64_t);
 int pybpf_walk_next(struct pybpf_walk *, char *, char *, size_t, int, uint64_t);
 void pybpf_walk_free(struct pybpf_walk *);
 

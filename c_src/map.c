@@ -13,70 +13,47 @@
 
 /* ---- one element --------------------------------------------------------------------------------- */
 
-struct pybpf_map *pybpf_map_new(int fd, uint32_t key_size)
+int pybpf_map_lookup(struct pybpf_fd *map, const void *key, void *value, uint64_t flags)
 {
-	struct pybpf_map *map = calloc(1, sizeof(*map));
-
-	if (!map)
-		return NULL;
-	map->fd = fd;
-	map->key_size = key_size;
-	return map;
-}
-
-void pybpf_map_close(struct pybpf_map *map)
-{
-	if ((atomic_fetch_or(&map->users, PYBPF_MAP_CLOSED) & ~PYBPF_MAP_CLOSED) == 0)
-		pybpf_map_close_fd(map);
-}
-
-void pybpf_map_free(struct pybpf_map *map)
-{
-	pybpf_map_close_fd(map);
-	free(map);
-}
-
-int pybpf_map_lookup(struct pybpf_map *map, const void *key, void *value, uint64_t flags)
-{
-	int fd = pybpf_map_enter(map), err;
+	int fd = pybpf_fd_enter(map), err;
 
 	if (fd < 0)
 		return fd;
 	err = bpf_map_lookup_elem_flags(fd, key, value, flags);
-	pybpf_map_leave(map);
+	pybpf_fd_leave(map);
 	return err;
 }
 
-int pybpf_map_update(struct pybpf_map *map, const void *key, const void *value, uint64_t flags)
+int pybpf_map_update(struct pybpf_fd *map, const void *key, const void *value, uint64_t flags)
 {
-	int fd = pybpf_map_enter(map), err;
+	int fd = pybpf_fd_enter(map), err;
 
 	if (fd < 0)
 		return fd;
 	err = bpf_map_update_elem(fd, key, value, flags);
-	pybpf_map_leave(map);
+	pybpf_fd_leave(map);
 	return err;
 }
 
-int pybpf_map_delete(struct pybpf_map *map, const void *key)
+int pybpf_map_delete(struct pybpf_fd *map, const void *key)
 {
-	int fd = pybpf_map_enter(map), err;
+	int fd = pybpf_fd_enter(map), err;
 
 	if (fd < 0)
 		return fd;
 	err = bpf_map_delete_elem(fd, key);
-	pybpf_map_leave(map);
+	pybpf_fd_leave(map);
 	return err;
 }
 
-int pybpf_map_pop(struct pybpf_map *map, const void *key, void *value)
+int pybpf_map_pop(struct pybpf_fd *map, const void *key, void *value)
 {
-	int fd = pybpf_map_enter(map), err;
+	int fd = pybpf_fd_enter(map), err;
 
 	if (fd < 0)
 		return fd;
 	err = bpf_map_lookup_and_delete_elem(fd, key, value);
-	pybpf_map_leave(map);
+	pybpf_fd_leave(map);
 	return err;
 }
 
@@ -89,30 +66,30 @@ static bool lacks_batches(int err, uint32_t done)
 	return err == -ENOTSUPP_ || err == -EOPNOTSUPP || (err == -EINVAL && done == 0);
 }
 
-int pybpf_map_lookup_many(struct pybpf_map *map, const char *keys, char *values, size_t value_size,
-			  char *found, size_t count, uint64_t flags)
+int pybpf_map_lookup_many(struct pybpf_fd *map, const char *keys, size_t key_size,
+			  char *values, size_t value_size, char *found, size_t count, uint64_t flags)
 {
-	int fd = pybpf_map_enter(map), err = 0;
+	int fd = pybpf_fd_enter(map), err = 0;
 
 	if (fd < 0)
 		return fd;
 	for (size_t i = 0; i < count; i++) {
-		err = bpf_map_lookup_elem_flags(fd, keys + i * map->key_size, values + i * value_size, flags);
+		err = bpf_map_lookup_elem_flags(fd, keys + i * key_size, values + i * value_size, flags);
 		if (err && err != -ENOENT)
 			break;
 		found[i] = err == 0;
 		err = 0;
 	}
-	pybpf_map_leave(map);
+	pybpf_fd_leave(map);
 	return err;
 }
 
 /* Where an element is refused, *done says how many were stored before it. */
-int pybpf_map_update_many(struct pybpf_map *map, const char *keys, const char *values,
+int pybpf_map_update_many(struct pybpf_fd *map, const char *keys, size_t key_size, const char *values,
 			  size_t value_size, uint32_t count, uint64_t flags, uint32_t *done)
 {
 	LIBBPF_OPTS(bpf_map_batch_opts, opts, .elem_flags = flags);
-	int fd = pybpf_map_enter(map), err;
+	int fd = pybpf_fd_enter(map), err;
 
 	if (fd < 0)
 		return fd;
@@ -121,28 +98,29 @@ int pybpf_map_update_many(struct pybpf_map *map, const char *keys, const char *v
 	if (err && lacks_batches(err, *done == count ? 0 : *done)) {
 		err = 0;
 		for (*done = 0; *done < count; ++*done) {
-			err = bpf_map_update_elem(fd, keys + (size_t)*done * map->key_size,
+			err = bpf_map_update_elem(fd, keys + *done * key_size,
 						  values + *done * value_size, flags);
 			if (err)
 				break;
 		}
 	}
-	pybpf_map_leave(map);
+	pybpf_fd_leave(map);
 	return err;
 }
 
 /* Keys that are not there are passed over; *removed counts those that were. */
-int pybpf_map_delete_many(struct pybpf_map *map, const char *keys, uint32_t count, uint32_t *removed)
+int pybpf_map_delete_many(struct pybpf_fd *map, const char *keys, size_t key_size, uint32_t count,
+			  uint32_t *removed)
 {
 	LIBBPF_OPTS(bpf_map_batch_opts, opts);
-	int fd = pybpf_map_enter(map), err = 0;
+	int fd = pybpf_fd_enter(map), err = 0;
 	bool batches = true;
 
 	if (fd < 0)
 		return fd;
 	*removed = 0;
 	for (uint32_t i = 0; i < count;) {
-		const char *rest = keys + (size_t)i * map->key_size;
+		const char *rest = keys + i * key_size;
 		uint32_t done = batches ? count - i : 1;
 
 		if (batches) {
@@ -161,21 +139,21 @@ int pybpf_map_delete_many(struct pybpf_map *map, const char *keys, uint32_t coun
 		i += done + (err ? 1 : 0);
 		err = 0;
 	}
-	pybpf_map_leave(map);
+	pybpf_fd_leave(map);
 	return err;
 }
 
-int pybpf_map_read_batch(struct pybpf_map *map, bool remove, void *from, void *to, char *keys,
+int pybpf_map_read_batch(struct pybpf_fd *map, bool remove, void *from, void *to, char *keys,
 			 char *values, uint32_t *count, uint64_t flags)
 {
 	LIBBPF_OPTS(bpf_map_batch_opts, opts, .elem_flags = flags);
-	int fd = pybpf_map_enter(map), err;
+	int fd = pybpf_fd_enter(map), err;
 
 	if (fd < 0)
 		return fd;
 	err = remove ? bpf_map_lookup_and_delete_batch(fd, from, to, keys, values, count, &opts)
 		     : bpf_map_lookup_batch(fd, from, to, keys, values, count, &opts);
-	pybpf_map_leave(map);
+	pybpf_fd_leave(map);
 	return err;
 }
 
@@ -187,7 +165,8 @@ int pybpf_map_read_batch(struct pybpf_map *map, bool remove, void *from, void *t
  * are places in `keys`, counted from 1.
  */
 struct pybpf_walk {
-	struct pybpf_map *map;
+	struct pybpf_fd *map;
+	size_t key_size;
 	char *previous, *next, *missing;
 	char *keys;
 	uint32_t *table;
@@ -196,21 +175,22 @@ struct pybpf_walk {
 	bool started, has_missing;
 };
 
-struct pybpf_walk *pybpf_walk_new(struct pybpf_map *map, uint64_t again_limit)
+struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *map, size_t key_size, uint64_t again_limit)
 {
 	struct pybpf_walk *walk = calloc(1, sizeof(*walk));
 
 	if (!walk)
 		return NULL;
 	walk->map = map;
+	walk->key_size = key_size;
 	walk->again_limit = again_limit;
-	walk->previous = malloc(3 * (size_t)map->key_size);
+	walk->previous = malloc(3 * key_size);
 	if (!walk->previous) {
 		free(walk);
 		return NULL;
 	}
-	walk->next = walk->previous + map->key_size;
-	walk->missing = walk->next + map->key_size;
+	walk->next = walk->previous + key_size;
+	walk->missing = walk->next + key_size;
 	return walk;
 }
 
@@ -239,7 +219,7 @@ static uint64_t hash(const char *key, size_t size)
 
 static uint32_t *place(const struct pybpf_walk *walk, const char *key)
 {
-	size_t size = walk->map->key_size, mask = walk->table_size - 1;
+	size_t size = walk->key_size, mask = walk->table_size - 1;
 	size_t at = hash(key, size) & mask;
 
 	while (walk->table[at] && memcmp(walk->keys + (walk->table[at] - 1) * size, key, size))
@@ -255,7 +235,7 @@ static bool make_room(struct pybpf_walk *walk)
 
 	if (walk->count < walk->capacity)
 		return true;
-	keys = realloc(walk->keys, capacity * walk->map->key_size);
+	keys = realloc(walk->keys, capacity * walk->key_size);
 	if (!keys)
 		return false;
 	walk->keys = keys;
@@ -267,7 +247,7 @@ static bool make_room(struct pybpf_walk *walk)
 	walk->table_size = 2 * capacity;
 	walk->capacity = capacity;
 	for (size_t i = 0; i < walk->count; i++)
-		*place(walk, keys + i * walk->map->key_size) = (uint32_t)i + 1;
+		*place(walk, keys + i * walk->key_size) = (uint32_t)i + 1;
 	return true;
 }
 
@@ -281,7 +261,7 @@ static int remember(struct pybpf_walk *walk, const char *key)
 	entry = place(walk, key);
 	if (*entry)
 		return ++walk->again > walk->again_limit ? -ELOOP : 0;
-	memcpy(walk->keys + walk->count * walk->map->key_size, key, walk->map->key_size);
+	memcpy(walk->keys + walk->count * walk->key_size, key, walk->key_size);
 	*entry = (uint32_t)++walk->count;
 	return 1;
 }
@@ -289,7 +269,7 @@ static int remember(struct pybpf_walk *walk, const char *key)
 /* The next key into walk->next and its value, where wanted; 1, 0 at the end or -errno. */
 static int step(struct pybpf_walk *walk, int fd, char *value, uint64_t flags)
 {
-	size_t size = walk->map->key_size;
+	size_t size = walk->key_size;
 
 	for (;;) {
 		int err = bpf_map_get_next_key(fd, walk->started ? walk->previous : NULL, walk->next);
@@ -322,8 +302,8 @@ static int step(struct pybpf_walk *walk, int fd, char *value, uint64_t flags)
 int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t value_size,
 		    int capacity, uint64_t flags)
 {
-	size_t key_size = walk->map->key_size;
-	int fd = pybpf_map_enter(walk->map), count = 0, err = 1;
+	size_t key_size = walk->key_size;
+	int fd = pybpf_fd_enter(walk->map), count = 0, err = 1;
 
 	if (fd < 0)
 		return fd;
@@ -337,6 +317,6 @@ int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t va
 		if (err)
 			memcpy(keys + count++ * key_size, walk->next, key_size);
 	}
-	pybpf_map_leave(walk->map);
+	pybpf_fd_leave(walk->map);
 	return err < 0 ? err : count;
 }

@@ -244,7 +244,28 @@ long __wrap_syscall(long number, ...)
 }
 #endif
 
-/* ---- maps and programs ------------------------------------------------------------------------- */
+/* ---- descriptors and maps ---------------------------------------------------------------------- */
+
+struct pybpf_fd *pybpf_fd_new(int number)
+{
+	struct pybpf_fd *fd = calloc(1, sizeof(*fd));
+
+	if (fd)
+		fd->number = number;
+	return fd;
+}
+
+void pybpf_fd_close(struct pybpf_fd *fd)
+{
+	if ((atomic_fetch_or(&fd->users, PYBPF_FD_CLOSED) & ~PYBPF_FD_CLOSED) == 0)
+		pybpf_fd_give_back(fd);
+}
+
+void pybpf_fd_free(struct pybpf_fd *fd)
+{
+	pybpf_fd_give_back(fd);
+	free(fd);
+}
 
 int pybpf_map_create(const struct pybpf_map_options *options)
 {
@@ -258,30 +279,6 @@ int pybpf_map_create(const struct pybpf_map_options *options)
 		opts.inner_map_fd = (uint32_t)options->inner_map_fd;
 	return bpf_map_create(options->type, options->name, options->key_size, options->value_size,
 			      options->max_entries, &opts);
-}
-
-int pybpf_test_run(int program_fd, struct pybpf_test_run *run)
-{
-	LIBBPF_OPTS(bpf_test_run_opts, opts,
-		    .data_in = run->data_in,
-		    .data_out = run->data_out,
-		    .data_size_in = run->data_size_in,
-		    .data_size_out = run->data_size_out,
-		    .ctx_in = run->ctx_in,
-		    .ctx_out = run->ctx_out,
-		    .ctx_size_in = run->ctx_size_in,
-		    .ctx_size_out = run->ctx_size_out,
-		    .repeat = run->repeat,
-		    .flags = run->flags,
-		    .cpu = run->cpu,
-		    .batch_size = run->batch_size);
-	int err = bpf_prog_test_run_opts(program_fd, &opts);
-
-	run->data_size_out = opts.data_size_out;
-	run->ctx_size_out = opts.ctx_size_out;
-	run->retval = opts.retval;
-	run->duration = opts.duration;
-	return err;
 }
 
 /* ---- tracepoints without a mounted tracefs ------------------------------------------------------ */

@@ -15,7 +15,7 @@
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
-#include "map_fd.h"
+#include "shared_fd.h"
 
 /* libbpf's messages, kept for the calling thread until it clears them.  Each begins with two 32-bit
  * numbers, its enum libbpf_print_level and its length. */
@@ -58,46 +58,35 @@ struct pybpf_map_options {
 
 int pybpf_map_create(const struct pybpf_map_options *options);
 
-struct pybpf_test_run {
-	const void *data_in;
-	void *data_out;
-	uint32_t data_size_in, data_size_out;
-	const void *ctx_in;
-	void *ctx_out;
-	uint32_t ctx_size_in, ctx_size_out;
-	uint32_t retval, duration;
-	int repeat;
-	uint32_t flags, cpu, batch_size;
-};
-
-int pybpf_test_run(int program_fd, struct pybpf_test_run *run);
-
 /* A tracepoint's perf event without a mounted tracefs: a tracefs instance that only this file
  * descriptor can see, and the perf event of a tracepoint's number. */
 int pybpf_tracefs_open(void);
 int pybpf_perf_tracepoint(uint64_t id);
 
-/* Elements of a map; after pybpf_map_close() every call gives -PYBPF_CLOSED. */
-struct pybpf_map *pybpf_map_new(int fd, uint32_t key_size);
-void pybpf_map_close(struct pybpf_map *map);
-void pybpf_map_free(struct pybpf_map *map);
-int pybpf_map_lookup(struct pybpf_map *map, const void *key, void *value, uint64_t flags);
-int pybpf_map_update(struct pybpf_map *map, const void *key, const void *value, uint64_t flags);
-int pybpf_map_delete(struct pybpf_map *map, const void *key);
-int pybpf_map_pop(struct pybpf_map *map, const void *key, void *value);
+/* A descriptor of its own; after pybpf_fd_close() every call with it gives -PYBPF_CLOSED. */
+struct pybpf_fd *pybpf_fd_new(int number);
+void pybpf_fd_close(struct pybpf_fd *fd);
+void pybpf_fd_free(struct pybpf_fd *fd);
 
-int pybpf_map_lookup_many(struct pybpf_map *map, const char *keys, char *values, size_t value_size,
-			  char *found, size_t count, uint64_t flags);
-int pybpf_map_update_many(struct pybpf_map *map, const char *keys, const char *values,
+/* Elements of a map: one, and many, whose keys and values stand one after the other. */
+int pybpf_map_lookup(struct pybpf_fd *map, const void *key, void *value, uint64_t flags);
+int pybpf_map_update(struct pybpf_fd *map, const void *key, const void *value, uint64_t flags);
+int pybpf_map_delete(struct pybpf_fd *map, const void *key);
+int pybpf_map_pop(struct pybpf_fd *map, const void *key, void *value);
+
+int pybpf_map_lookup_many(struct pybpf_fd *map, const char *keys, size_t key_size, char *values,
+			  size_t value_size, char *found, size_t count, uint64_t flags);
+int pybpf_map_update_many(struct pybpf_fd *map, const char *keys, size_t key_size, const char *values,
 			  size_t value_size, uint32_t count, uint64_t flags, uint32_t *done);
-int pybpf_map_delete_many(struct pybpf_map *map, const char *keys, uint32_t count, uint32_t *removed);
-int pybpf_map_read_batch(struct pybpf_map *map, bool remove, void *from, void *to, char *keys,
+int pybpf_map_delete_many(struct pybpf_fd *map, const char *keys, size_t key_size, uint32_t count,
+			  uint32_t *removed);
+int pybpf_map_read_batch(struct pybpf_fd *map, bool remove, void *from, void *to, char *keys,
 			 char *values, uint32_t *count, uint64_t flags);
 
 /* All keys of a map, each once, by asking for one after the other; the map must outlive the walk. */
 struct pybpf_walk;
 
-struct pybpf_walk *pybpf_walk_new(struct pybpf_map *map, uint64_t again_limit);
+struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *map, size_t key_size, uint64_t again_limit);
 int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t value_size,
 		    int capacity, uint64_t flags);
 void pybpf_walk_free(struct pybpf_walk *walk);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The one door to libbpf and C: the only importer of pybpf._libbpf and pybpf._elements.
+"""The one door to libbpf and C: the only importer of pybpf._libbpf and pybpf._fast.
 
 Return codes pass through check() or check_pointer(), text through text(), and what libbpf prints
 is kept per thread, so that the error of a failed call carries it.
@@ -12,7 +12,7 @@ import os
 import struct
 import sys
 
-from pybpf._elements import Elements
+from pybpf._fast import Elements, TestRunResult, test_run
 from pybpf._libbpf import ffi, lib
 from pybpf.errors import KernelError
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NULL",
     "Elements",
+    "TestRunResult",
     "c_string",
     "check",
     "check_pointer",
@@ -37,7 +38,9 @@ __all__ = [
     "kernel_errno",
     "lib",
     "listen",
+    "shared_fd",
     "take_log",
+    "test_run",
     "text",
     "version",
 ]
@@ -145,6 +148,20 @@ def check_pointer(pointer: Any, operation: str, target: str, refusal: Refusal = 
         check(-number, operation, target, refusal)
     take_log()
     return pointer
+
+
+def shared_fd(fd: int) -> Any:
+    """A copy of a descriptor for calls during which another thread may close it.
+
+    It ends with lib.pybpf_fd_close(), at the latest when the last such call returns, or with its
+    last reference.
+    """
+    copy = os.dup(fd)
+    handle = lib.pybpf_fd_new(copy)
+    if handle == NULL:
+        os.close(copy)
+        raise MemoryError
+    return ffi.gc(handle, lib.pybpf_fd_free)
 
 
 def info(fd: int, structure: str) -> Any:

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import errno as _errno
-import os
 
-from pybpf import codec
+from pybpf import _native, codec
 from pybpf._native import ffi, lib
 from pybpf.constants import MapType
 from pybpf.errors import ENOTSUPP, ClosedError, KernelError, MapFullError, NotSupportedError
@@ -73,8 +72,7 @@ class Access:
         self.key = codec.key_codec(self.type, self.name, map.key_size, key)
         self.value = codec.value_codec(self.type, self.name, map.value_size, value)
         self._closed = False
-        copy = os.dup(fd)
-        self.handle = ffi.gc(lib.pybpf_map_new(copy, self.key_size), lib.pybpf_map_free)
+        self.handle = _native.shared_fd(fd)
 
     @property
     def is_array(self) -> bool:
@@ -223,4 +221,4 @@ class Access:
     def close(self) -> None:
         """Give the descriptor back, at the latest when calls that use it have returned."""
         self._closed = True
-        lib.pybpf_map_close(self.handle)
+        lib.pybpf_fd_close(self.handle)

@@ -121,7 +121,7 @@ def _only(access: Access, keys: bytes, values: memoryview, places: list[int]) ->
 def _walk(access: Access, capacity: int, values: bool = True) -> Iterator[Chunk]:
     buffers = _Buffers(access, max(capacity, 256))
     limit = _AGAIN_FACTOR * access.max_entries + _AGAIN_MORE
-    walk = ffi.gc(lib.pybpf_walk_new(access.handle, limit), lib.pybpf_walk_free)
+    walk = ffi.gc(lib.pybpf_walk_new(access.handle, access.key_size, limit), lib.pybpf_walk_free)
     into = buffers.values if values else ffi.NULL
     while True:
         count = lib.pybpf_walk_next(
@@ -199,7 +199,7 @@ def lookup_raw(access: Access, keys: Any, count: int, flags: int) -> tuple[memor
     values = ffi.new("char[]", max(1, count * access.value.size))
     found = ffi.new("char[]", max(1, count))
     code = lib.pybpf_map_lookup_many(
-        access.handle, keys, values, access.value.size, found, count, flags
+        access.handle, keys, access.key_size, values, access.value.size, found, count, flags
     )
     access.check(code, "look up in")
     return memoryview(ffi.buffer(values)), bytes(ffi.buffer(found, count))
@@ -221,7 +221,7 @@ def update_raw(access: Access, keys: Any, values: Any, count: int, flags: int) -
     """Store ``count`` values under as many keys."""
     done = ffi.new("uint32_t *")
     code = lib.pybpf_map_update_many(
-        access.handle, keys, values, access.value.size, count, flags, done
+        access.handle, keys, access.key_size, values, access.value.size, count, flags, done
     )
     if code == 0:
         return
@@ -247,7 +247,7 @@ def delete_many(access: Access, keys: Sequence[Any]) -> int:
 
 def _delete_raw(access: Access, keys: Any, count: int) -> int:
     removed = ffi.new("uint32_t *")
-    code = lib.pybpf_map_delete_many(access.handle, keys, count, removed)
+    code = lib.pybpf_map_delete_many(access.handle, keys, access.key_size, count, removed)
     access.check(code, "delete from")
     return int(removed[0])
 

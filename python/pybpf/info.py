@@ -64,16 +64,6 @@ class LinkInfo:
     program_id: int
 
 
-@dataclass(frozen=True)
-class TestRunResult:
-    """What one ``test_run`` gave: ``duration_ns`` is the mean of one repetition."""
-
-    retval: int
-    data_out: bytes
-    ctx_out: bytes
-    duration_ns: int
-
-
 def map_info(fd: int) -> MapInfo:
     """MapInfo of a map's fd."""
     raw = _native.info(fd, "struct bpf_map_info")

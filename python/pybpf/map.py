@@ -2,7 +2,7 @@
 """Maps: what the kernel holds, as a mutable mapping typed by BTF.
 
 How keys and values look in Python is told in pybpf.codec, what many at once do in pybpf.bulk.
-Reading, storing and deleting one integer or plain struct is C (pybpf._elements): what it does not
+Reading, storing and deleting one integer or plain struct is C (pybpf._fast): what it does not
 take comes here, to _getitem() and the others.  Imports are late here and few: the time until a
 program is attached is measured, and needs none of them.
 """

@@ -396,6 +396,8 @@ class Object(Uncopyable):
             self._state = "closed"
             for each in self.maps.values():
                 each._end_access()
+            for each in self.programs.values():
+                each._end_runs()
         if first is not None:
             raise first
 

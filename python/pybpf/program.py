@@ -8,7 +8,14 @@ import os
 
 from pybpf import _native
 from pybpf._native import ffi, lib
-from pybpf.errors import ENOTSUPP, AttachError, KernelError, NotSupportedError, StateError
+from pybpf.errors import (
+    ENOTSUPP,
+    AttachError,
+    ClosedError,
+    KernelError,
+    NotSupportedError,
+    StateError,
+)
 from pybpf.kernel import explained, has_tracefs, needed_capabilities
 from pybpf.kernel_object import Declared, FdBorrow, KernelObject
 from pybpf.link import Link
@@ -17,13 +24,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from typing_extensions import Buffer
+
     from pybpf._handles import OwnedFd
+    from pybpf._native import TestRunResult
     from pybpf.constants import AttachType, ProgramType
-    from pybpf.info import ProgramInfo, TestRunResult
+    from pybpf.info import ProgramInfo
     from pybpf.object import Object
     from pybpf.verifier import VerifierStats
 
 _BPF_INSN_SIZE = 8
+# of ProgramType, without the enum's import
+_CTX_OUT = {17: 0, 31: 1}  # RAW_TRACEPOINT, SYSCALL
+
+
+class Runner:
+    """What test runs of a program need: a descriptor of their own, and how the context comes back.
+
+    ``ctx_out``: 0 not at all, 1 written in place, 2 written apart.
+    """
+
+    __slots__ = ("address", "ctx_out", "handle")
+
+    def __init__(self, fd: int, type: int) -> None:
+        self.handle = _native.shared_fd(fd)
+        self.address = int(ffi.cast("uintptr_t", self.handle))
+        self.ctx_out = _CTX_OUT.get(type, 2)
+
+    def close(self) -> None:
+        """Give the descriptor back, at the latest when runs that use it have returned."""
+        lib.pybpf_fd_close(self.handle)
 
 
 class Program(KernelObject):
@@ -34,6 +64,7 @@ class Program(KernelObject):
     """
 
     _noun = "program"
+    _runner: Runner | None = None
 
     def __init__(self, fd: OwnedFd) -> None:
         self._fd = fd
@@ -72,9 +103,9 @@ class Program(KernelObject):
 
     def test_run(
         self,
-        data: bytes | None = None,
+        data: Buffer | None = None,
         *,
-        ctx: bytes | None = None,
+        ctx: Buffer | None = None,
         repeat: int = 1,
         data_out_size: int | None = None,
         flags: int = 0,
@@ -89,44 +120,48 @@ class Program(KernelObject):
         input or the program's type has no test run, ValueError for a ``repeat`` below 1.  Needs
         what loading the program needs.
         """
-        from pybpf.constants import ProgramType
-        from pybpf.info import TestRunResult
-
         if repeat < 1:
             raise ValueError(f"repeat is at least 1, not {repeat}")
-        data, ctx = (None if given is None else bytes(given) for given in (data, ctx))
+        runner = self._runner or self._make_runner()
         if data is None:
-            out_size = 0
+            data_out_size = 0
         else:
-            out_size = len(data) + 256 if data_out_size is None else data_out_size
-        data_out = ffi.new("char[]", max(out_size, 1))
-        run = ffi.new("struct pybpf_test_run *")
+            data = data if type(data) is bytes else bytes(memoryview(data))
+            if data_out_size is None:
+                data_out_size = len(data) + 256
+        if ctx is not None and type(ctx) is not bytes:
+            ctx = bytes(memoryview(ctx))
         # 0 runs once too, and is all that syscall and raw tracepoint programs take
-        run.repeat = 0 if repeat == 1 else repeat
-        run.flags, run.cpu, run.batch_size = flags, cpu, batch_size
-        data_in = ffi.new("char[]", data or b"\0")
-        ctx_in, ctx_out = ffi.new("char[]", ctx or b"\0"), ffi.new("char[]", len(ctx or b"\0"))
-        if data is not None:
-            run.data_in, run.data_size_in = data_in, len(data)
-        if out_size:
-            run.data_out, run.data_size_out = data_out, out_size
-        if ctx is not None:
-            run.ctx_in, run.ctx_size_in = ctx_in, len(ctx)
-            if self.type == ProgramType.SYSCALL:
-                ctx_out = ctx_in  # where the kernel writes it back
-            elif self.type != ProgramType.RAW_TRACEPOINT:
-                run.ctx_out, run.ctx_size_out = ctx_out, len(ctx)
+        times = 0 if repeat == 1 else repeat
+        result = _native.test_run(
+            runner.address, data, data_out_size, ctx, runner.ctx_out, times, flags, cpu, batch_size
+        )
+        if type(result) is int:
+            raise self._run_refused(result)
+        return result  # type: ignore[return-value]  # which is no int
+
+    def _make_runner(self) -> Runner:
         with self._borrow_fd() as fd:
-            code = lib.pybpf_test_run(fd, run)
-        _native.check(
-            code, "test-run", f"program {self.name!r}", explained(KernelError, self._run_hint)
-        )
-        return TestRunResult(
-            retval=run.retval,
-            data_out=bytes(ffi.buffer(data_out, run.data_size_out)) if out_size else b"",
-            ctx_out=bytes(ffi.buffer(ctx_out, len(ctx))) if ctx is not None else b"",
-            duration_ns=run.duration,
-        )
+            self._runner = Runner(fd, int(self.type))
+        return self._runner
+
+    def _run_refused(self, errno: int) -> Exception:
+        if errno == lib.PYBPF_CLOSED:
+            return ClosedError(f"program {self.name!r} is closed")
+        refuse = explained(KernelError, self._run_hint)
+        return refuse("test-run", f"program {self.name!r}", errno, "", "")
+
+    def close(self) -> None:
+        """Give the descriptor back, at the latest when calls that use it have returned.
+
+        What it names ends unless a pin, a link or another program holds it.  Harmless to repeat.
+        """
+        super().close()
+        self._end_runs()
+
+    def _end_runs(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
 
     def _run_hint(self, errno: int) -> str:
         if errno in (_errno.EOPNOTSUPP, ENOTSUPP):

@@ -17,7 +17,7 @@ PACKAGE = Path(pybpf.__file__).parent
 
 # from the bottom to the top; docs/architecture.md draws and explains it
 LAYERS = [
-    {"errors", "constants", "_libbpf", "_elements", "verifier"},
+    {"errors", "constants", "_libbpf", "_fast", "verifier"},
     {"_native", "elf", "btf", "_handles", "kernel", "items"},
     {"layout", "words", "info", "pins"},
     {"codec", "variable_text", "load_errors", "kernel_object"},
@@ -79,7 +79,7 @@ def runtime_imports(node: ast.AST) -> set[str]:
 
 
 def test_every_module_has_its_layer() -> None:
-    assert set(MODULES) == set(RANK) - {"_libbpf", "_elements"}
+    assert set(MODULES) == set(RANK) - {"_libbpf", "_fast"}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

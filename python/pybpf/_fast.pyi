@@ -1,4 +1,4 @@
-from typing import Any, Generic, overload
+from typing import Any, Generic, NamedTuple, overload
 
 from typing_extensions import TypeVar
 
@@ -18,3 +18,22 @@ class Elements(Generic[K, V]):
     def _accelerate(
         self, owner: object, address: int, key: Any, value: Any, addressof: Any, /
     ) -> bool: ...
+
+class TestRunResult(NamedTuple):
+    retval: int
+    data_out: bytes
+    ctx_out: bytes
+    duration_ns: int
+
+def test_run(
+    program: int,
+    data: bytes | None,
+    data_out_size: int,
+    ctx: bytes | None,
+    ctx_out: int,
+    repeat: int,
+    flags: int,
+    cpu: int,
+    batch_size: int,
+    /,
+) -> TestRunResult | int: ...
