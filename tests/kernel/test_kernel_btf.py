@@ -2,8 +2,8 @@
 """Every struct and union of a kernel's BTF has the right size, and every member its bits.
 
 What is right says libbpf (btf_members.c); where a member's bits are is not asked of the class but
-seen in memory when all of them are set.  PYBPF_BTF=DIR walks a folder of other kernels' BTF, raw
-files or ELF with a .BTF section, instead of the running kernel's:
+seen in memory when they are cleared and set again.  PYBPF_BTF=DIR walks a folder of other kernels'
+BTF, raw files or ELF with a .BTF section, instead of the running kernel's:
 
     PYBPF_BTF=DIR python -m pytest -s tests/kernel/test_kernel_btf.py
 """
@@ -89,23 +89,24 @@ def differences(composite, size, members, byteorder):
     if ctypes.sizeof(cls) != size:
         yield composite, "", "size", ctypes.sizeof(cls), size
         return
-    memory = bytearray(size)
+    memory = bytearray(b"\xff" * size)
     value = cls.from_buffer(memory)
     names = [name for name, *_ in members]
     if list(value.asdict()) != names:
         yield composite, "", "members", list(value.asdict()), names
         return
+    all_ones = (1 << 8 * size) - 1
     for name, offset, bits, is_bitfield, sign in members:
         ones = (1 << bits) - 1
         right = ones << (offset if byteorder == "little" else 8 * size - offset - bits)
         highest = -1 if sign == "s" else ones
-        setattr(value, name, highest if is_bitfield else b"\xff" * (bits // 8))
-        changed = int.from_bytes(memory, byteorder)
-        if changed != right:
-            yield composite, name, "bits", hex(changed), hex(right)
         if is_bitfield or sign != "-":
-            is_bool = isinstance(getattr(value, name), bool)
-            wanted = True if is_bool else highest
-            if getattr(value, name) != wanted:
-                yield composite, name, "value", getattr(value, name), wanted
-        memory[:] = bytes(size)
+            read = getattr(value, name)
+            if read != (True if isinstance(read, bool) else highest):
+                yield composite, name, "value", read, highest
+        setattr(value, name, 0 if is_bitfield else bytes(bits // 8))
+        cleared = int.from_bytes(memory, byteorder) ^ all_ones
+        setattr(value, name, highest if is_bitfield else b"\xff" * (bits // 8))
+        if cleared != right or int.from_bytes(memory, byteorder) != all_ones:
+            yield composite, name, "bits", hex(cleared), hex(right)
+            memory[:] = b"\xff" * size

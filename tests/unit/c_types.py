@@ -82,14 +82,11 @@ class Member:
     attributes: str
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Composite:
     keyword: str
     members: tuple[Member, ...]
     attributes: str
-
-    def __repr__(self) -> str:
-        return definition(self)
 
 
 Type: TypeAlias = Scalar | Array | Composite

@@ -43,7 +43,7 @@ from c_types import (
     refused_values,
 )
 from elftools.elf.elffile import ELFFile
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from pybpf.btf import Btf
 from pybpf.errors import LayoutError
@@ -62,8 +62,13 @@ properties = settings(
     derandomize=True,
     database=None,
     deadline=None,
+    # to explain a failure takes minutes and says which lines ran
+    phases=[Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.large_base_example, HealthCheck.too_slow],
 )
+
+# The number is drawn first: lists by themselves stay short, or cannot shrink to one.
+batches = st.integers(1, 60).flatmap(lambda n: st.lists(composites(), min_size=n, max_size=n))
 
 
 class Sample:
@@ -126,7 +131,7 @@ class Answers:
 
 
 @properties
-@given(st.lists(composites(), min_size=24, max_size=48))
+@given(batches)
 def test_layouts_and_values_are_those_of_compilers(drawn: list[Composite]) -> None:
     samples = [Sample(number, composite) for number, composite in enumerate(drawn)]
     with ThreadPoolExecutor() as pool:
@@ -167,6 +172,8 @@ def check_values(sample: Sample, answers: Answers) -> None:
         read = decode(btf_type, image)
         assert_holds(read.asdict(), value)
         assert encode(btf_type, read) == image, value
+    for value, image in zip(sample.values, images[len(sample.lone) :], strict=True):
+        assert_attributes(ctype(btf_type).from_buffer_copy(image), value)
 
 
 def check_lone_members(sample: Sample, answers: Answers) -> None:
@@ -240,6 +247,33 @@ def assert_holds(found: Any, value: Any) -> None:
     else:
         assert type(found) is type(value)
         assert found == value or (found != found and value != value)
+
+
+def assert_attributes(view: Any, value: dict[str, Any]) -> None:
+    for name, part in value.items():
+        found = getattr(view, name)
+        if isinstance(part, dict):
+            assert_attributes(found, part)
+        elif isinstance(part, list):
+            assert_elements(found, part)
+        elif isinstance(part, str):
+            assert found == part.encode()
+        else:
+            assert type(found) is type(part)
+            assert found == part
+
+
+def assert_elements(view: Any, value: list[Any]) -> None:
+    assert len(view) == len(value)
+    for found, part in zip(view, value, strict=True):
+        if isinstance(part, dict):
+            assert_attributes(found, part)
+        elif isinstance(part, list) and holds_dict(part):
+            assert_elements(found, part)
+        elif isinstance(part, str):
+            assert found.value == part.encode()
+        else:
+            assert found == part
 
 
 # ---- where compilers differ ----------------------------------------------------------------------
