@@ -12,14 +12,14 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from enum import IntEnum
+from enum import EnumMeta, IntEnum
 
 from pybpf.errors import LayoutError, NotFoundError, ObjectFormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Literal
+    from typing import Any, Literal
 
 _BYTEORDERS: dict[bytes, Literal["little", "big"]] = {b"\x9f\xeb": "little", b"\xeb\x9f": "big"}
 _VERSION = 1
@@ -414,6 +414,10 @@ class Type:
     def __str__(self) -> str:
         return _spell(self, "", iter(range(_SPELLING_LIMIT)))
 
+    def declare(self, name: str) -> str:
+        """C's declaration of ``name`` as one of this type: ``char comm[16]``."""
+        return _spell(self, name, iter(range(_SPELLING_LIMIT)))
+
     @property
     def size(self) -> int:
         """Bytes that a value takes; LayoutError for what has no values."""
@@ -593,10 +597,27 @@ class Composite(_Sized):
         return Member(name, member_type, offset, 0)
 
 
+class _OpenMeta(EnumMeta):
+    """Lets a number without a name stay a plain int, as C does."""
+
+    def __call__(cls, value: Any, *more: Any, **options: Any) -> Any:
+        try:
+            return super().__call__(value, *more, **options)
+        except ValueError:
+            if more or options or not isinstance(value, int):
+                raise
+            return value
+
+
+class Enumerators(IntEnum, metaclass=_OpenMeta):
+    """Base of the classes that :attr:`Enum.enum` makes."""
+
+
 class Enum(_Sized):
     """An enumeration of 32 or (kind ENUM64) 64-bit values; ``size`` may be 1, 2, 4 or 8."""
 
-    __slots__ = ()
+    __slots__ = ("_enum",)
+    _enum: type[Enumerators]
 
     @property
     def is_signed(self) -> bool:
@@ -618,6 +639,28 @@ class Enum(_Sized):
                 value -= 2 * sign
             values[self._name_at(word)] = value
         return values
+
+    @property
+    def enum(self) -> type[Enumerators]:
+        """An IntEnum class of the enumerators; always the same one.
+
+        A number that has no name stays an int: ``enum(99)`` is 99.  Names that Python's enum keeps
+        for itself ("mro", "_x_") are not members.
+        """
+        try:
+            return self._enum
+        except AttributeError:
+            name = self.name or "enum"
+            members = {
+                word: number
+                for word, number in self.values.items()
+                if word != "mro"
+                and not (word.startswith("_") and word.endswith("_"))
+                and not word.startswith(f"_{name}__")
+            }
+            make: Any = Enumerators
+            self._enum = make(name, members, module=__name__)
+            return self._enum
 
 
 class Fwd(Type):
