@@ -19,6 +19,7 @@ PACKAGE = Path(pybpf.__file__).parent
 LAYERS = [
     {"errors", "constants", "_libbpf", "_fast", "verifier"},
     {"_native", "elf", "btf", "_handles", "kernel", "items"},
+    {"shape"},
     {"layout", "words", "info", "pins"},
     {"codec", "variable_text", "load_errors", "kernel_object"},
     {"access"},
