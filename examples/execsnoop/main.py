@@ -37,7 +37,7 @@ def main() -> None:
                 for event in reader.read_batch(None if end is None else end - time.monotonic()):
                     code = event.exit_code >> 8
                     numbers = f"{event.pid:>8} {event.ppid:>8} {code:>6}"
-                    print(f"{KINDS[event.kind]:<6} {numbers} {event.comm.decode()}", flush=True)
+                    print(f"{KINDS[event.kind]:<6} {numbers} {event.comm.text}", flush=True)
         except KeyboardInterrupt:
             pass
         if obj.bss.dropped:

@@ -12,7 +12,7 @@ The path of an object is the shape of this package:
         obj.load()
         obj.attach()
         for event in obj.events("events", type="struct event"):
-            print(event.pid, event.comm)
+            print(event.pid, event.comm.text)
 
 Everything up to open() needs no privilege and asks the kernel nothing.  See pybpf.object for an
 object's states and pybpf.errors for everything that is raised.

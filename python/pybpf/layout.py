@@ -16,22 +16,24 @@ from operator import index
 
 from pybpf.btf import Array as ArrayType
 from pybpf.btf import Composite, Enum, Float, Int, Kind, Member, Modifier, Pointer, Type
-from pybpf.errors import LayoutError
+from pybpf.errors import LayoutError, NotFoundError
+from pybpf.shape import DEPTH_LIMIT, ORDERED_TYPEDEFS, definition, holes
+
+__all__ = ["Array", "Chars", "Struct", "ctype", "decode", "encode", "holes"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Literal, TypeAlias
+    from collections.abc import Iterator, Sequence
+    from typing import Any, TypeAlias
 
-    ByteOrder: TypeAlias = Literal["little", "big"]
+    from pybpf.shape import ByteOrder
+
     Buffer: TypeAlias = bytes | bytearray | memoryview
     _AnyClass: TypeAlias = type[Any]  # where "type" is a BTF type
     _StructBase = ctypes.Structure
     _ArrayBase = ctypes.Array[Any]
 else:
     _StructBase = _ArrayBase = object
-
-# C nests no deeper in practice; only damaged BTF does, which may even contain itself.
-_DEPTH_LIMIT = 64
 
 _INTEGERS = {
     (1, False): ctypes.c_uint8,
@@ -44,41 +46,39 @@ _INTEGERS = {
     (8, True): ctypes.c_int64,
 }
 _LARGEST_INTEGER = 16
+_ArrayMeta: Any = type(ctypes.Array)
+_LETTERS = {1: "bB", 2: "hH", 4: "iI", 8: "qQ"}  # of struct formats: signed, unsigned
 _FLOATS = {4: (ctypes.c_float, "f"), 8: (ctypes.c_double, "d")}
 
-# Integers whose byte order is their own, whatever the machine's.
-_ORDERED_TYPEDEFS: dict[str, ByteOrder] = {
-    "__be16": "big",
-    "__be32": "big",
-    "__be64": "big",
-    "__le16": "little",
-    "__le32": "little",
-    "__le64": "little",
-}
+# Structs that are an address in network order, and how long one is.
+_ADDRESSES = {"in_addr": 4, "in6_addr": 16}
 
 
 def ctype(btf_type: Type) -> type[Any]:
     """The ctypes class whose size and offsets are those of ``btf_type``; always the same one.
 
     Structs and unions give a subclass of :class:`Struct`, arrays one of :class:`Array` or, of
-    ``char``, a ``c_char`` array; pointers and enums are integers.  Raises LayoutError for what has
-    no values of its own (void, functions, sections, types only declared) and for BTF that
-    contradicts itself.
+    ``char``, a ``c_char`` array; pointers and enums are integers, a ``long double`` is bytes.  A
+    flexible array takes no room.  Raises LayoutError for what has no values of its own (void,
+    functions, sections, types only declared) and for BTF that contradicts itself.
     """
     return _codec(btf_type).ctype
 
 
-def decode(btf_type: Type, data: Buffer) -> int | float | str | bytes | Struct | list[Any]:
+def decode(btf_type: Type, data: Buffer) -> int | float | bytes | Struct | list[Any]:
     """The value of ``btf_type`` that the first bytes of ``data`` hold.
 
-    An int, bool or float; a :class:`Struct` with a copy of the bytes; a list for an array; for an
-    array of ``char`` a str, up to the first NUL and with U+FFFD for what is not UTF-8; bytes for a
-    float of neither 4 nor 8 bytes.  Raises LayoutError when ``data`` is too short.
+    An int, bool or float; a :class:`Struct` with a copy of the bytes; a list for an array;
+    :class:`Chars` for an array of ``char``; bytes for a float of neither 4 nor 8 bytes.  Where a
+    struct ends with a flexible array, all that follows in ``data`` are its elements.  Raises
+    LayoutError when ``data`` is too short.
     """
     codec = _codec(btf_type)
-    if len(data) < codec.size:
+    more = len(data) - codec.size
+    if more < 0:
         raise LayoutError(f"{btf_type} takes {codec.size} bytes, {len(data)} are given")
-    value: int | float | str | bytes | Struct | list[Any] = codec.unpack(data, 0)
+    value: int | float | bytes | Struct | list[Any]
+    value = codec.unpack_all(data) if more and codec.is_flexible else codec.unpack(data, 0)
     return value
 
 
@@ -87,22 +87,42 @@ def encode(btf_type: Type, value: Any) -> bytes:
 
     Takes what :func:`decode` returns; for a struct also a dict, which leaves at zero what it does
     not name, or a tuple with a value for every member, in order; for an array any list or tuple of
-    its length; for ``char`` arrays str or bytes that fit, filled up with NUL.  Padding is zero,
-    except that bytes of exactly the right length are taken as they are.
+    its length; for ``char`` arrays str or bytes that fit, filled up with NUL; for an enum the name
+    of an enumerator.  An ``ipaddress`` object is taken where its bytes are in network order:
+    ``__be32``, ``__u8[4]``, ``struct in_addr``, and of 16 bytes ``__u8[16]``, ``__be32[4]``,
+    ``struct in6_addr``.  Padding is zero, except that bytes of exactly the right length are taken
+    as they are.
 
     Raises OverflowError for a number out of range, LayoutError for anything else that does not fit.
     """
     return _codec(btf_type).pack(value)
 
 
+class Chars(bytes):
+    """What a ``char`` array holds: its bytes less the NULs at the end, those between included.
+
+    Encoding it again gives the same memory.  ``str(value)`` is that of bytes; see ``text``.
+    """
+
+    __slots__ = ()
+
+    @property
+    def text(self) -> str:
+        """The text up to the first NUL, with U+FFFD for what is not UTF-8."""
+        return self.partition(b"\0")[0].decode(errors="replace")
+
+
 class Struct(_StructBase):
     """Base of the classes of structs and unions.
 
     Members are attributes, those of anonymous members included; a nested struct or an array is a
-    view of the same bytes, ``char[N]`` is bytes up to the first NUL.  Keywords set members, the
-    rest is zero; assigning accepts what :func:`encode` does and refuses what does not fit.
-    Two are equal when they are of the same class and all members are equal, whatever the padding.
-    ``bytes(value)`` is the memory as it is.
+    view of the same bytes, ``char[N]`` gives :class:`Chars`, and a flexible array a list of the
+    elements that :func:`decode` found behind the struct.  Keywords set members, the rest is zero;
+    assigning accepts what :func:`encode` does and refuses what does not fit.
+
+    Two are equal when they are of the same class and all their bits but padding are the same.
+    ``bytes(value)`` is the memory as it is.  copy.copy() and copy.deepcopy() copy that memory; to
+    pickle one, take ``asdict()``.
     """
 
     __slots__ = ()
@@ -110,13 +130,8 @@ class Struct(_StructBase):
 
     def __init__(self, /, **members: Any) -> None:
         """Raises LayoutError for an unknown name or unfit value, OverflowError out of range."""
-        super().__init__()
-        codec = self._codec_
-        for name, value in members.items():
-            slot = codec.slots.get(name)
-            if slot is None:
-                raise LayoutError(codec.unknown_member(name))
-            slot.store(self, value)
+        if members:
+            self._codec_.fill(self, members)
 
     def __setattr__(self, name: str, value: Any) -> None:
         slot = self._codec_.slots.get(name)
@@ -125,28 +140,47 @@ class Struct(_StructBase):
         slot.store(self, value)
 
     def __repr__(self) -> str:
-        members = (f"{name}={getattr(self, name)!r}" for name in self._codec_.slots)
-        return f"{type(self).__name__}({', '.join(members)})"
+        return self._codec_.shown(self)
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
         mine, others = bytes(self), bytes(other)
-        return mine == others or self._codec_.plain(mine, 0) == self._codec_.plain(others, 0)
+        return mine == others or self._codec_.cleaned(mine) == self._codec_.cleaned(others)
 
     def __hash__(self) -> int:
         """By value, so that structs can be keys of a dict; do not change one that is."""
-        return hash(_frozen(self._codec_.plain(bytes(self), 0)))
+        return hash(self._codec_.cleaned(bytes(self)))
+
+    def __copy__(self) -> Struct:
+        copied: Struct = self._codec_.unpack_all(bytes(self))
+        return copied
+
+    def __deepcopy__(self, memo: object) -> Struct:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            f"{self._codec_.type} cannot be pickled: its class is made from BTF, which the reader "
+            "of the pickle may not have; pickle value.asdict() or bytes(value)"
+        )
 
     def asdict(self) -> dict[str, Any]:
         """The members by name as plain values: ints, str for ``char`` arrays, dicts and lists."""
-        return self._codec_.plain(bytes(self), 0)
+        return self._codec_.plain_all(bytes(self))
 
 
-def _frozen(value: Any) -> Any:
-    if isinstance(value, dict):
-        return tuple(map(_frozen, value.values()))
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def _documentation(struct_class: type[Struct]) -> str:
+    """``__doc__`` of a struct's class: its definition, written when somebody reads it."""
+    return definition(struct_class._codec_.type)
+
+
+class _StructMeta(type(ctypes.Structure)):  # type: ignore[misc]
+    __doc__ = property(_documentation)
+
+
+class _UnionMeta(type(ctypes.Union)):  # type: ignore[misc]
+    __doc__ = property(_documentation)
 
 
 class Array(_ArrayBase):
@@ -171,7 +205,20 @@ class Array(_ArrayBase):
         ctypes.memmove(ctypes.addressof(self) + position * element.size, packed, element.size)
 
     def __repr__(self) -> str:
-        return repr(list(self))
+        return self._codec_.shown(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            f"{self._codec_.type} cannot be pickled: its class is made from BTF, which the reader "
+            "of the pickle may not have; pickle list(value) or bytes(value)"
+        )
+
+    def __copy__(self) -> Array:
+        copied: Array = self._codec_.ctype.from_buffer_copy(self)
+        return copied
+
+    def __deepcopy__(self, memo: object) -> Array:
+        return self.__copy__()
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Array):
@@ -181,23 +228,25 @@ class Array(_ArrayBase):
         return NotImplemented
 
 
-class _WideIntArray(Array):
-    """An array of integers that ctypes does not have."""
+class _DecodedArray(Array):
+    """An array of what ctypes does not have, or gives otherwise: wide integers, text."""
 
     __slots__ = ()
 
     def __getitem__(self, where: Any) -> Any:
-        return self._codec_.plain(bytes(self), 0)[where]
+        return self._codec_.unpack(bytes(self), 0)[where]
 
 
 class _Codec:
     """How one type is kept in memory.
 
     ``unpack`` reads a value as :func:`decode` returns it, ``plain`` the same with dicts for
-    structs; both rely on ``data`` being long enough.
+    structs and str for text; both rely on ``data`` being long enough.
     """
 
     __slots__ = ("ctype", "size", "type")
+    #: Whether elements may follow the value.
+    is_flexible = False
 
     def __init__(self, type: Type, ctype: _AnyClass) -> None:
         self.type = type
@@ -207,28 +256,52 @@ class _Codec:
     def unpack(self, data: Buffer, offset: int) -> Any:
         return bytes(data[offset : offset + self.size])
 
+    def unpack_all(self, data: Buffer) -> Any:
+        """The value with what follows it in ``data``."""
+        return self.unpack(data, 0)
+
     def plain(self, data: Buffer, offset: int) -> Any:
         return self.unpack(data, offset)
 
     def pack(self, value: Any) -> bytes:
         if isinstance(value, bytes | bytearray | memoryview):
-            data = bytes(value)
-            if len(data) != self.size:
-                raise LayoutError(f"{self.type} takes {self.size} bytes, {len(data)} are given")
-            return data
+            return self._whole(bytes(value))
         if isinstance(value, self.ctype):
-            used = int.from_bytes(bytes(value), "little") & self.mask
-            return used.to_bytes(self.size, "little")
+            return self.cleaned(self._whole(bytes(value)))
         return self.pack_value(value)
 
+    def _whole(self, data: bytes) -> bytes:
+        if len(data) != self.size:
+            raise LayoutError(f"{self.type} takes {self.size} bytes, {len(data)} are given")
+        return data
+
     def pack_value(self, value: Any) -> bytes:
-        """The bytes of a value that is neither bytes nor a ctypes instance."""
+        """The bytes of a value that is neither bytes nor an instance of the ctypes class."""
         raise self.refused(value, f"{self.size} bytes")
+
+    def pack_address(self, value: Any) -> bytes | None:
+        """An ``ipaddress`` object's bytes, for places in network order; None for other values."""
+        packed = getattr(value, "packed", None)
+        if not isinstance(packed, bytes):
+            return None
+        if len(packed) != self.size:
+            version = {4: "IPv4", 16: "IPv6"}.get(self.size, "other")
+            raise self.refused(value, f"an {version} address of {self.size} bytes")
+        return packed
+
+    def cleaned(self, data: bytes) -> bytes:
+        """``data`` with its padding zeroed; what follows the value stays."""
+        longer = self.mask | -1 << 8 * self.size
+        return (int.from_bytes(data, "little") & longer).to_bytes(len(data), "little")
 
     @property
     def mask(self) -> int:
         """The bytes as a little-endian number, with ones where they are not padding."""
         return (1 << 8 * self.size) - 1
+
+    def shown(self, value: Any) -> str:
+        """``value`` as the repr of a struct shows it."""
+        return repr(value)
 
     def refused(self, value: Any, wanted: str) -> LayoutError:
         return LayoutError(f"{self.type} takes {wanted}, not {type(value).__name__} {value!r}")
@@ -237,14 +310,31 @@ class _Codec:
 class _IntCodec(_Codec):
     """An integer, enum, pointer or bool, or the bits of one in a bitfield."""
 
-    __slots__ = ("bits", "convert", "high", "is_wide", "low", "order", "signed")
+    __slots__ = (
+        "_enumerators",
+        "bits",
+        "convert",
+        "high",
+        "is_ordered",
+        "is_wide",
+        "low",
+        "order",
+        "signed",
+    )
 
-    def __init__(self, type: Type, order: ByteOrder, bits: int = 0) -> None:
-        """``bits`` is the width of a bitfield, 0 for a whole integer."""
+    def __init__(
+        self, type: Type, order: ByteOrder, bits: int = 0, is_ordered: bool = False
+    ) -> None:
+        """``bits`` is the width of a bitfield, 0 for a whole integer.
+
+        ``is_ordered`` says that the byte order is the integer's own, not the machine's.
+        """
         if not 1 <= type.size <= _LARGEST_INTEGER:
             raise LayoutError(f"{type} is an integer of {type.size} bytes")
         self.order = order
         self.bits = bits
+        self.is_ordered = is_ordered
+        self._enumerators: dict[str, int] | None = None
         is_bool = isinstance(type, Int) and type.is_bool
         self.convert = bool if is_bool else int
         self.signed = isinstance(type, Int | Enum) and type.is_signed and not is_bool
@@ -271,11 +361,49 @@ class _IntCodec(_Codec):
         try:
             number = index(value)
         except TypeError:
-            raise self.refused(value, "an int") from None
+            number = self._number_of(value)
         if not self.low <= number <= self.high:
             what = f"{self.bits} bits of {self.type}" if self.bits else str(self.type)
             raise OverflowError(f"{number} does not fit {what}, {self.low} to {self.high}")
         return number
+
+    def is_plain(self, order: ByteOrder) -> bool:
+        """Whether it is one of struct's integers in that byte order."""
+        return self.convert is int and not self.is_wide and self.order == order
+
+    def _number_of(self, value: Any) -> int:
+        """The number that something else than an int stands for."""
+        if isinstance(value, str) and isinstance(self.type, Enum):
+            if value not in self.enumerators:
+                missing = NotFoundError(f"enumerator of {self.type}", value, self.enumerators)
+                raise LayoutError(str(missing))
+            return self.enumerators[value]
+        if self.is_ordered and self.order == "big":
+            packed = self.pack_address(value)
+            if packed is not None:
+                return int.from_bytes(packed, "big")
+        elif hasattr(value, "packed"):
+            raise LayoutError(
+                f"{self.type} is in the machine's byte order, {value!r} in the network's: give "
+                "int(address) where the program swaps the bytes (bpf_ntohl), otherwise "
+                "address.packed, and declare it __be32"
+            )
+        raise self.refused(
+            value, "an int or an enumerator's name" if self.enumerators else "an int"
+        )
+
+    @property
+    def enumerators(self) -> dict[str, int]:
+        """The numbers by name, where the type is an enum that has any."""
+        if self._enumerators is None:
+            self._enumerators = self.type.values if isinstance(self.type, Enum) else {}
+        return self._enumerators
+
+    def shown(self, value: Any) -> str:
+        for name, number in self.enumerators.items():
+            if number == value:
+                return name
+        return repr(value)
 
 
 class _FloatCodec(_Codec):
@@ -300,11 +428,17 @@ class _FloatCodec(_Codec):
 class _TextCodec(_Codec):
     """An array of ``char``."""
 
-    __slots__ = ()
+    __slots__ = ("read",)
 
-    def unpack(self, data: Buffer, offset: int) -> str:
-        text = bytes(data[offset : offset + self.size])
-        return text.partition(b"\0")[0].decode(errors="replace")
+    def __init__(self, type: Type) -> None:
+        super().__init__(type, ctypes.c_char * type.size)
+        self.read = struct.Struct(f"{type.size}s").unpack_from
+
+    def unpack(self, data: Any, offset: int) -> Chars:
+        return Chars(self.read(data, offset)[0].rstrip(b"\0"))
+
+    def plain(self, data: Any, offset: int) -> str:
+        return self.unpack(data, offset).text
 
     def pack(self, value: Any) -> bytes:
         if isinstance(value, str):
@@ -318,6 +452,13 @@ class _TextCodec(_Codec):
             raise LayoutError(f"{self.type} takes {self.size} bytes, {len(data)} are given")
         return data.ljust(self.size, b"\0")
 
+    def unpack_from(self, data: bytes, offset: int) -> Chars:
+        """All that follows, as what a flexible array holds."""
+        return Chars(data[offset:].rstrip(b"\0"))
+
+    def plain_from(self, data: bytes, offset: int) -> str:
+        return self.unpack_from(data, offset).text
+
 
 class _ArrayCodec(_Codec):
     __slots__ = ("element", "nelems")
@@ -325,14 +466,15 @@ class _ArrayCodec(_Codec):
     def __init__(self, type: ArrayType, element: _Codec) -> None:
         self.element = element
         self.nelems = type.nelems
-        base = _WideIntArray if isinstance(element, _IntCodec) and element.is_wide else Array
+        is_wide = isinstance(element, _IntCodec) and element.is_wide
+        base = _DecodedArray if is_wide or isinstance(element, _TextCodec) else Array
         namespace = {
             "__module__": __name__,
             "_type_": element.ctype,
             "_length_": type.nelems,
             "_codec_": self,
         }
-        super().__init__(type, _new_class(str(type), (base, ctypes.Array), namespace))
+        super().__init__(type, _ArrayMeta(str(type), (base, ctypes.Array), namespace))
 
     def unpack(self, data: Buffer, offset: int) -> list[Any]:
         unpack, size = self.element.unpack, self.element.size
@@ -342,17 +484,46 @@ class _ArrayCodec(_Codec):
         plain, size = self.element.plain, self.element.size
         return [plain(data, offset + size * number) for number in range(self.nelems)]
 
+    def unpack_from(self, data: bytes, offset: int) -> list[Any]:
+        """As many elements as follow, which is what a flexible array holds."""
+        unpack, size = self.element.unpack, self.element.size
+        return [unpack(data, start) for start in self._starts(data, offset, size)]
+
+    def plain_from(self, data: bytes, offset: int) -> list[Any]:
+        plain, size = self.element.plain, self.element.size
+        return [plain(data, start) for start in self._starts(data, offset, size)]
+
+    def _starts(self, data: bytes, offset: int, size: int) -> range:
+        return range(offset, len(data) - size + 1, size) if size else range(0)
+
     def pack_value(self, value: Any) -> bytes:
         if not isinstance(value, list | tuple | ctypes.Array):
-            raise self.refused(value, "a list")
+            packed = self.pack_address(value) if self._is_address else None
+            if packed is None:
+                raise self.refused(value, "a list")
+            return packed
         if len(value) != self.nelems:
             raise LayoutError(f"{self.type} takes {self.nelems} elements, {len(value)} are given")
         return b"".join(map(self.element.pack, value))
 
     @property
+    def _is_address(self) -> bool:
+        """Whether these are bytes in network order, as many as an address has."""
+        inner: _Codec = self
+        while isinstance(inner, _ArrayCodec):
+            inner = inner.element
+        if self.size not in _ADDRESSES.values() or not isinstance(inner, _IntCodec):
+            return False
+        is_byte = inner.size == 1 and not inner.signed and inner.convert is int
+        return is_byte or (inner.is_ordered and inner.order == "big")
+
+    @property
     def mask(self) -> int:
         one = self.element.mask.to_bytes(self.element.size, "little")
         return int.from_bytes(one * self.nelems, "little")
+
+    def shown(self, value: Any) -> str:
+        return f"[{', '.join(map(self.element.shown, value))}]"
 
 
 class _Slot:
@@ -371,12 +542,15 @@ class _Slot:
         """Whether ctypes can read it."""
         return not (isinstance(self.codec, _IntCodec) and self.codec.is_wide)
 
+    def bind(self, owner_class: _AnyClass) -> None:
+        """Take from the new class what ctypes made for this member."""
+
     def __get__(self, owner: Struct | None, owner_class: type[Any]) -> Any:
         return self if owner is None else self.plain(bytes(owner), 0)
 
     def moved(self, by: int) -> _Slot:
         """The same for the struct around the anonymous one that has this member."""
-        return _Slot(self.name, self.codec, self.offset + by)
+        return type(self)(self.name, self.codec, self.offset + by)
 
     def plain(self, data: Buffer, start: int) -> Any:
         """The value of the member of the struct that begins at ``start``."""
@@ -391,6 +565,60 @@ class _Slot:
     def mask(self) -> int:
         """The mask of the struct as far as this member goes."""
         return self.codec.mask << 8 * self.offset
+
+
+class _IntSlot(_Slot):
+    """A whole integer that ctypes has: what fits is stored by ctypes, in one write."""
+
+    __slots__ = ("high", "low", "set")
+    codec: _IntCodec
+
+    def bind(self, owner_class: _AnyClass) -> None:
+        self.low, self.high = self.codec.low, self.codec.high
+        self.set = owner_class.__dict__[self.name].__set__
+
+    def store(self, owner: Struct, value: Any) -> None:
+        if isinstance(value, int) and self.low <= value <= self.high:
+            self.set(owner, value)
+        else:
+            super().store(owner, value)
+
+
+class _TextSlot(_Slot):
+    """An array of ``char``, which ctypes would cut at the first NUL."""
+
+    __slots__ = ()
+    codec: _TextCodec
+
+    @property
+    def is_field(self) -> bool:
+        return False
+
+    def __get__(self, owner: Struct | None, owner_class: type[Any]) -> Any:
+        return self if owner is None else self.codec.unpack(owner, self.offset)
+
+
+class _FlexibleSlot(_Slot):
+    """An array without a length: it has elements where bytes follow the struct."""
+
+    __slots__ = ()
+    codec: _ArrayCodec | _TextCodec
+
+    @property
+    def is_field(self) -> bool:
+        return False
+
+    def __get__(self, owner: Struct | None, owner_class: type[Any]) -> Any:
+        if owner is None:
+            return self
+        data = bytes(owner)
+        if len(data) > owner_class._codec_.size and self.follows(owner_class._codec_):
+            return self.codec.unpack_from(data, self.offset)
+        return self.codec.unpack(b"", 0)
+
+    def follows(self, composite: _CompositeCodec) -> bool:
+        """Whether no member of the struct is behind it."""
+        return self.offset >= composite.end
 
 
 class _BitSlot(_Slot):
@@ -441,12 +669,14 @@ class _CompositeCodec(_Codec):
     ``declared`` has one slot for each member, an anonymous struct or union being one.
     """
 
-    __slots__ = ("_mask", "declared", "slots")
+    __slots__ = ("_flat", "_mask", "declared", "end", "is_flexible", "slots")
+    type: Composite
 
     def __init__(self, type: Composite, depth: int) -> None:
         self.slots: dict[str, _Slot] = {}
         self.declared: list[_Slot] = []
         self._mask: int | None = None
+        self._flat: _Flat | bool | None = True  # which is: not asked for yet
         self.type = type
         for member in type.members:
             slot = self._slot(member, depth)
@@ -458,7 +688,12 @@ class _CompositeCodec(_Codec):
             else:
                 continue  # padding that the program spells as an unnamed bitfield
             self.declared.append(slot)
+        #: Where the last member that takes room ends.
+        self.end = max((slot.offset + slot.size for slot in self.slots.values()), default=0)
+        self.is_flexible = any(self._flexible())
         super().__init__(type, self._class())
+        for slot in self.slots.values():
+            slot.bind(self.ctype)
 
     def _slot(self, member: Member, depth: int) -> _Slot:
         slot: _Slot
@@ -467,12 +702,13 @@ class _CompositeCodec(_Codec):
             integer = member.type.resolve()
             if not isinstance(integer, Int | Enum):
                 raise self._contradiction(member.name, f"is a bitfield of {integer}")
-            codec = _IntCodec(integer, order, member.bitfield_size)
-            slot = _BitSlot(member.name, codec, member.bit_offset)
+            bits = _IntCodec(integer, order, member.bitfield_size)
+            slot = _BitSlot(member.name, bits, member.bit_offset)
         elif member.bit_offset % 8:
             raise self._contradiction(member.name, f"starts at bit {member.bit_offset}")
         else:
-            slot = _Slot(member.name, _codec(member.type, depth + 1), member.bit_offset // 8)
+            codec = _codec(member.type, depth + 1)
+            slot = _slot_class(codec)(member.name, codec, member.bit_offset // 8)
         if slot.offset + slot.size > self.type.size:
             raise self._contradiction(member.name, f"ends beyond the {self.type.size} bytes")
         return slot
@@ -491,17 +727,17 @@ class _CompositeCodec(_Codec):
                 continue
             name = slot.name
             if not name:
-                name = f"<anonymous {len(anonymous)}>"
+                name = f"_<anonymous {len(anonymous)}>"
                 anonymous.append(name)
             if slot.offset < end or (is_union and slot.offset):
                 raise self._contradiction(name, f"starts at {slot.offset}, within another one")
             if slot.offset > end:
-                fields.append((f"<gap at {end}>", ctypes.c_uint8 * (slot.offset - end)))
+                fields.append((f"_<gap at {end}>", ctypes.c_uint8 * (slot.offset - end)))
             fields.append((name, slot.codec.ctype))
             if not is_union:
                 end = slot.offset + slot.size
         if self.type.size > end:
-            fields.append((f"<gap at {end}>", ctypes.c_uint8 * (self.type.size - end)))
+            fields.append((f"_<gap at {end}>", ctypes.c_uint8 * (self.type.size - end)))
         properties = {name: slot for name, slot in self.slots.items() if not slot.is_field}
         namespace = {
             **properties,
@@ -512,30 +748,102 @@ class _CompositeCodec(_Codec):
             "_fields_": fields,
             "_codec_": self,
         }
-        bases = (Struct, ctypes.Union if is_union else ctypes.Structure)
-        return _new_class(self.type.name or self.type.kind.name.lower(), bases, namespace)
+        name = self.type.name or self.type.kind.name.lower()
+        if is_union:
+            return _UnionMeta(name, (Struct, ctypes.Union), namespace)
+        return _StructMeta(name, (Struct, ctypes.Structure), namespace)
+
+    def _flexible(self) -> Iterator[_FlexibleSlot]:
+        """The arrays whose elements follow the struct."""
+        for slot in self.slots.values():
+            if isinstance(slot, _FlexibleSlot) and slot.follows(self):
+                yield slot
+
+    @property
+    def flat(self) -> _Flat | None:
+        """The struct as one format; None where members overlap, or bits are members."""
+        if self._flat is True:
+            self._flat = _Flat(self) if _Flat.describes(self) else None
+        return self._flat  # type: ignore[return-value]  # True has just been replaced
 
     def unpack(self, data: Buffer, offset: int) -> Any:
         return self.ctype.from_buffer_copy(data, offset)
 
+    def unpack_all(self, data: Buffer) -> Any:
+        value = self.ctype()
+        if len(data) > self.size:
+            ctypes.resize(value, len(data))
+        ctypes.memmove(ctypes.addressof(value), bytes(data), len(data))
+        return value
+
     def plain(self, data: Buffer, offset: int) -> dict[str, Any]:
+        flat = self.flat
+        if flat is not None:
+            return flat.plain(data, offset)
         return {name: slot.plain(data, offset) for name, slot in self.slots.items()}
+
+    def plain_all(self, data: bytes) -> dict[str, Any]:
+        """The members with the elements that follow in ``data``."""
+        members = self.plain(data, 0)
+        if len(data) > self.size:
+            for slot in self._flexible():
+                members[slot.name] = slot.codec.plain_from(data, slot.offset)
+        return members
+
+    def shown(self, value: Any) -> str:
+        members = (
+            f"{name}={slot.codec.shown(getattr(value, name))}" for name, slot in self.slots.items()
+        )
+        return f"{type(value).__name__}({', '.join(members)})"
+
+    def fill(self, struct: Struct, members: dict[str, Any]) -> None:
+        """Set members by name."""
+        packed = None if self.flat is None else self.flat.pack_names(members)
+        if packed is None:
+            self._fill_each(struct, members)
+        else:
+            ctypes.memmove(ctypes.addressof(struct), packed, self.size)
+
+    def _fill_each(self, struct: Struct, members: dict[str, Any]) -> None:
+        for name, value in members.items():
+            slot = self.slots.get(name)
+            if slot is None:
+                raise LayoutError(self.unknown_member(name))
+            slot.store(struct, value)
 
     def pack_value(self, value: Any) -> bytes:
         if isinstance(value, dict):
-            return bytes(self.ctype(**value))
-        if not isinstance(value, tuple):
-            raise self.refused(value, f"a dict, a tuple or its own class {self.ctype.__name__}")
+            return self._pack_names(value)
+        if isinstance(value, tuple):
+            return self._pack_each(value)
+        if _ADDRESSES.get(self.type.name) == self.size:
+            packed = self.pack_address(value)
+            if packed is not None:
+                return packed
+        raise self.refused(value, f"a dict, a tuple or its own class {self.ctype.__name__}")
+
+    def _pack_names(self, members: dict[str, Any]) -> bytes:
+        packed = None if self.flat is None else self.flat.pack_names(members)
+        if packed is None:
+            struct = self.ctype()
+            self._fill_each(struct, members)
+            packed = bytes(struct)
+        return packed
+
+    def _pack_each(self, values: tuple[Any, ...]) -> bytes:
+        packed = None if self.flat is None else self.flat.pack(values)
+        if packed is not None:
+            return packed
         # As in C, a list of values initialises the first member of a union.
         slots = self.declared[:1] if self.type.kind is Kind.UNION else self.declared
-        if len(value) != len(slots):
+        if len(values) != len(slots):
             names = ", ".join(slot.name or "anonymous" for slot in slots)
             raise LayoutError(
-                f"{self.type} takes {len(slots)} values ({names}), {len(value)} are given"
+                f"{self.type} takes {len(slots)} values ({names}), {len(values)} are given"
             )
         struct = self.ctype()
-        for slot, element in zip(slots, value, strict=True):
-            slot.store(struct, element)
+        for slot, value in zip(slots, values, strict=True):
+            slot.store(struct, value)
         return bytes(struct)
 
     @property
@@ -547,24 +855,91 @@ class _CompositeCodec(_Codec):
             self._mask = mask
         return self._mask
 
-    def unknown_member(self, name: str) -> str:
+    def unknown_member(self, name: object) -> str:
         """What to say about a ``name`` that is not a member's."""
         import difflib
 
-        close = difflib.get_close_matches(name, self.slots, n=1)
+        close = difflib.get_close_matches(str(name), self.slots, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(self.slots)}"
         return f"{self.type} has no member {name!r}; {hint}"
+
+
+class _Flat:
+    """A struct whose members follow one another, packed and unpacked as a whole.
+
+    Integers in the BTF's byte order are the format's own, other members are bytes in it that pass
+    through their codecs.
+    """
+
+    __slots__ = ("coded", "format", "names", "zeros")
+
+    def __init__(self, composite: _CompositeCodec) -> None:
+        self.names = list(composite.slots)
+        self.zeros: dict[str, Any] = {}
+        #: Position and codec of the members that are bytes.
+        self.coded: list[tuple[int, _Codec]] = []
+        order = composite.type.btf.byteorder
+        text, end = "<" if order == "little" else ">", 0
+        for position, (name, slot) in enumerate(composite.slots.items()):
+            codec = slot.codec
+            text += f"{slot.offset - end}x"
+            if isinstance(codec, _IntCodec) and codec.is_plain(order):
+                text += _LETTERS[codec.size][not codec.signed]
+                self.zeros[name] = 0
+            else:
+                text += f"{codec.size}s"
+                self.zeros[name] = bytes(codec.size)
+                self.coded.append((position, codec))
+            end = slot.offset + slot.size
+        self.format = struct.Struct(f"{text}{composite.size - end}x")
+
+    @staticmethod
+    def describes(composite: _CompositeCodec) -> bool:
+        end = 0
+        for slot in composite.slots.values():
+            if slot.offset < end or isinstance(slot, _BitSlot):
+                return False
+            end = slot.offset + slot.size
+        return len(composite.slots) == len(composite.declared)
+
+    def pack(self, values: Sequence[Any]) -> bytes | None:
+        """One value for each member; None where one does not fit, which the member can explain."""
+        if self.coded and len(values) == len(self.names):
+            values = list(values)
+            for position, codec in self.coded:
+                values[position] = codec.pack(values[position])
+        try:
+            return self.format.pack(*values)
+        except struct.error:
+            return None
+
+    def pack_names(self, members: dict[str, Any]) -> bytes | None:
+        """Some members by name, the others zero; None where a name or a value does not fit."""
+        merged = self.zeros | members
+        return self.pack([*merged.values()]) if len(merged) == len(self.zeros) else None
+
+    def plain(self, data: Buffer, offset: int) -> dict[str, Any]:
+        values = self.format.unpack_from(data, offset)
+        if self.coded:
+            converted = list(values)
+            for position, codec in self.coded:
+                converted[position] = codec.plain(values[position], 0)
+            return dict(zip(self.names, converted, strict=True))
+        return dict(zip(self.names, values, strict=True))
+
+
+def _slot_class(codec: _Codec) -> type[_Slot]:
+    if isinstance(codec, _IntCodec) and not codec.is_wide:
+        return _IntSlot
+    if isinstance(codec, _TextCodec):
+        return _TextSlot if codec.size else _FlexibleSlot
+    return _FlexibleSlot if isinstance(codec, _ArrayCodec) and not codec.nelems else _Slot
 
 
 def _ordered(ctype: type[Any], order: ByteOrder) -> type[Any]:
     """The ctypes class like ``ctype``, in that byte order."""
     ordered: type[Any] = getattr(ctype, "__ctype_le__" if order == "little" else "__ctype_be__")
     return ordered
-
-
-def _new_class(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type[Any]:
-    """A class whose metaclass is that of the ctypes class in ``bases``."""
-    return type(bases[-1])(name, bases, namespace)
 
 
 def _codec(btf_type: Type, depth: int = 0) -> _Codec:
@@ -578,15 +953,15 @@ def _codec(btf_type: Type, depth: int = 0) -> _Codec:
 
 
 def _new_codec(btf_type: Type, depth: int) -> _Codec:
-    if depth > _DEPTH_LIMIT:
-        raise LayoutError(f"{btf_type} is nested more than {_DEPTH_LIMIT} deep")
+    if depth > DEPTH_LIMIT:
+        raise LayoutError(f"{btf_type} is nested more than {DEPTH_LIMIT} deep")
     if btf_type.size > sys.maxsize:
         raise LayoutError(f"{btf_type} takes {btf_type.size} bytes")
     order: ByteOrder = btf_type.btf.byteorder
     if isinstance(btf_type, Modifier):
         integer = btf_type.resolve()
-        if btf_type.name in _ORDERED_TYPEDEFS and isinstance(integer, Int):
-            return _IntCodec(integer, _ORDERED_TYPEDEFS[btf_type.name])
+        if btf_type.name in ORDERED_TYPEDEFS and isinstance(integer, Int):
+            return _IntCodec(integer, ORDERED_TYPEDEFS[btf_type.name], is_ordered=True)
         return _codec(btf_type.target, depth + 1)
     if isinstance(btf_type, Int | Enum | Pointer):
         return _IntCodec(btf_type, order)
@@ -597,7 +972,7 @@ def _new_codec(btf_type: Type, depth: int) -> _Codec:
     if isinstance(btf_type, ArrayType):
         element = btf_type.type.resolve()
         if isinstance(element, Int) and element.name == "char":
-            return _TextCodec(btf_type, ctypes.c_char * btf_type.size)
+            return _TextCodec(btf_type)
         return _ArrayCodec(btf_type, _codec(btf_type.type, depth + 1))
     if isinstance(btf_type, Composite):
         return _CompositeCodec(btf_type, depth)

@@ -13,7 +13,7 @@ import pytest
 from btf_sources import compile_bpf, info, raw_btf
 from pybpf.btf import Btf, Composite, Enum, Float, Int, Kind, Member, Var
 from pybpf.errors import LayoutError, ObjectFormatError
-from pybpf.layout import Struct, ctype, decode, encode
+from pybpf.layout import Chars, Struct, ctype, decode, encode
 
 KERNEL = Path("/sys/kernel/btf/vmlinux")
 
@@ -92,7 +92,7 @@ VALUES: dict[str, Any] = {
     "yes": True,
     "real": 1.5,
     "half": 0.5,
-    "text": "bash",
+    "text": b"bash",
     "mac": [1, 2, 3, 4, 5, 255],
     "color": -3,
     "wide": -2,
@@ -100,7 +100,7 @@ VALUES: dict[str, Any] = {
     "pointer": 0x123456789,
     "huge": -7,
     "huges": [1, 3 << 100],
-    "names": ["ab", "cdef"],
+    "names": [b"ab", b"cdef"],
     "grid": [[1, 2, 3], [-4, 5, 6]],
     "padded": {"a": 1, "b": 2, "c": 3},
     "packed": {"a": 1, "b": 2, "c": {"a": 3, "b": 4, "c": 5}, "d": 6},
@@ -149,10 +149,10 @@ def test_values_are_those_that_the_compiler_wrote(sample: Sample, variable: str)
         sample.compiled.variables[variable],
         VALUES[variable],
     )
-    value = decode(btf_type, memoryview(data + b"\xff"))
+    value = decode(btf_type, memoryview(data))
     plain = value.asdict() if isinstance(value, Struct) else value
     assert plain == expected
-    assert type(plain) is type(expected)
+    assert isinstance(plain, type(expected))
     assert encode(btf_type, expected) == data
     assert encode(btf_type, value) == data
     assert encode(btf_type, data) == data
@@ -313,7 +313,10 @@ def test_one_class_per_type(sample: Sample) -> None:
 
 def test_text(sample: Sample) -> None:
     text = sample.type("text")
-    assert decode(text, b"a\xff\0garbage"[:8]) == "a\ufffd"
+    value = decode(text, b"a\xff\0bage\0more")
+    assert isinstance(value, Chars)
+    assert (value, value.text) == (b"a\xff\0bage", "a\ufffd")
+    assert encode(text, value) == b"a\xff\0bage\0"
     assert encode(text, "12345678") == b"12345678"
     assert encode(text, b"") == bytes(8)
     with pytest.raises(LayoutError, match=r"char\[8\] takes 8 bytes, 9 are given"):

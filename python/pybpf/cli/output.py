@@ -72,9 +72,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 
 
 def plain(value: Any) -> Any:
-    """A record as JSON can hold it: structs as objects, bytes as hex digits."""
+    """A record as JSON can hold it: structs as objects, text as text, bytes as hex digits."""
     if hasattr(value, "asdict"):
         return plain(value.asdict())
+    if hasattr(value, "text"):
+        return value.text
     if isinstance(value, dict):
         return {name: plain(member) for name, member in value.items()}
     if isinstance(value, (list, tuple)):
@@ -84,6 +86,8 @@ def plain(value: Any) -> Any:
 
 def record_text(value: Any, btf_type: Type | None) -> str:
     """A record in one line: ``name=value`` for a struct, the first bytes in hex where untyped."""
+    if hasattr(value, "text"):
+        return str(value.text)
     if isinstance(value, (bytes, bytearray)):
         more = f" ... ({len(value)} bytes)" if len(value) > _HEX_BYTES else ""
         return bytes(value[:_HEX_BYTES]).hex(" ", 4) + more
