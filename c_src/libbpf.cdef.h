@@ -29,6 +29,13 @@ struct bpf_link_info {
 	...;
 };
 
+/* <linux/btf.h> */
+struct btf_type {
+	uint32_t info;
+	uint32_t type;
+	...;
+};
+
 /* <bpf/libbpf.h> */
 struct bpf_object;
 struct bpf_program;
@@ -51,6 +58,7 @@ struct btf *bpf_object__btf(const struct bpf_object *);
 struct bpf_program *bpf_object__next_program(const struct bpf_object *, struct bpf_program *);
 struct bpf_map *bpf_object__next_map(const struct bpf_object *, const struct bpf_map *);
 const void *btf__raw_data(const struct btf *, uint32_t *);
+const struct btf_type *btf__type_by_id(const struct btf *, uint32_t);
 
 const char *bpf_program__name(const struct bpf_program *);
 const char *bpf_program__section_name(const struct bpf_program *);

@@ -20,6 +20,8 @@
         ├─ PrivilegeError (PermissionError)
         └─ NotSupportedError
 
+    LayoutWarning (UserWarning)              a layout that is known to go wrong
+
 ``str(error)`` fits a screen and says what was attempted, on what, what the kernel said and what to
 try; everything raw stays on the exception.  All of them pickle.  A missing map key is a plain
 ``KeyError``, a value out of range a plain ``OverflowError``.
@@ -115,6 +117,10 @@ class NotFoundError(Error, KeyError):
 
 class LayoutError(Error, TypeError):
     """Bytes or a Python value that do not fit the type that BTF or the map gives."""
+
+
+class LayoutWarning(UserWarning):
+    """A layout in C that is known to go wrong, such as a hash key with padding, and its remedy."""
 
 
 class StateError(Error, RuntimeError):

@@ -17,6 +17,7 @@ from pybpf.errors import (
     ObjectNotFoundError,
     PrivilegeError,
 )
+from pybpf.hazards import warn_of_padded_keys
 from pybpf.object import LOG_STATS, Object
 
 TYPE_CHECKING = False
@@ -51,8 +52,9 @@ def open(
     running kernel.  ``token`` is a BPF file system to take a BPF token from (libbpf 1.4, Linux
     6.9).  ``log_level`` is the verifier's for every program that sets none of its own.
 
-    ObjectFormatError for what is no such object, ObjectNotFoundError for a missing file.  The
-    caller owns the Object: close() it, or use ``with``.
+    ObjectFormatError for what is no such object, ObjectNotFoundError for a missing file.  Warns
+    with LayoutWarning of hashes whose keys have padding.  The caller owns the Object: close() it,
+    or use ``with``.
     """
     if not 0 <= log_level <= _LOG_LEVELS:
         raise ValueError(f"log_level is a sum of 1, 2 and 4, not {log_level}")
@@ -83,7 +85,13 @@ def open(
     if code < 0:
         raise _open_error(_native.kernel_errno(code), path, _native.join_log(messages, 0))
     custom_btf = None if btf is None else os.fspath(btf)
-    return Object(pointer[0], path, license, _byte_order(data), log_level, custom_btf)
+    obj = Object(pointer[0], path, license, _byte_order(data), log_level, custom_btf)
+    try:
+        warn_of_padded_keys(obj)
+    except BaseException:  # a warning may be an error
+        obj.close()
+        raise
+    return obj
 
 
 def load(

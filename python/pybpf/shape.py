@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 from pybpf.btf import Array, Composite, Int, Kind, Modifier
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 # C nests no deeper in practice; only damaged BTF does, which may even contain itself.
 DEPTH_LIMIT = 64
-# Arrays of structs multiply; what has more scalars than this is nothing to compare one by one.
-_LEAF_LIMIT = 100_000
+# Arrays of structs multiply; what has more parts than this is nothing to look at one by one.
+_PART_LIMIT = 100_000
 
 # Integers whose byte order is their own, whatever the machine's.
 ORDERED_TYPEDEFS: dict[str, ByteOrder] = {
@@ -71,15 +72,37 @@ class Hole(NamedTuple):
 
     @property
     def fix(self) -> str:
-        """What to write in C behind ``after`` to have no padding there: ``__u8 pad[3];``.
+        """What to write in C behind the member to have no padding there: ``__u8 x_pad[3];``.
 
         Empty for a union, where the members are of different lengths.
         """
         if self.owner.kind is Kind.UNION:
             return ""
+        name = f"{self.member}_pad".lstrip("_")
         if self.bits % 8 or self.bit % 8:
-            return f"{'__u32' if self.bits <= 32 else '__u64'} pad : {self.bits};"
-        return f"__u8 pad[{self.size}];" if self.size > 1 else "__u8 pad;"
+            return f"{'__u32' if self.bits <= 32 else '__u64'} {name} : {self.bits};"
+        return f"__u8 {name}[{self.size}];" if self.size > 1 else f"__u8 {name};"
+
+    @property
+    def member(self) -> str:
+        """The member of ``owner`` that the padding is behind: the last one on the path."""
+        return self.after.rpartition(".")[2]
+
+
+class _Walk:
+    """A walk through a whole type, which ends where damaged BTF would have it go on and on."""
+
+    def __init__(self, whole: Type) -> None:
+        self.whole = whole
+        self.parts = 0
+
+    def step(self, depth: int) -> None:
+        """One more part of the type, nested that deep."""
+        self.parts += 1
+        if depth > DEPTH_LIMIT:
+            raise LayoutError(f"{self.whole} is nested more than {DEPTH_LIMIT} deep")
+        if self.parts > _PART_LIMIT:
+            raise LayoutError(f"{self.whole} has more than {_PART_LIMIT} members")
 
 
 def leaves(whole: Type) -> list[Leaf]:
@@ -87,114 +110,108 @@ def leaves(whole: Type) -> list[Leaf]:
 
     Raises LayoutError for what has no values, and for more than can be looked at one by one.
     """
-    found: list[Leaf] = []
-    for leaf in _leaves(whole, "", 0, 0):
-        if len(found) == _LEAF_LIMIT:
-            raise LayoutError(f"{whole} has more than {_LEAF_LIMIT} members to compare")
-        found.append(leaf)
-    return found
+    return list(_leaves(whole, 0, _Walk(whole)))
 
 
-def _leaves(whole: Type, path: str, bit: int, depth: int) -> Iterator[Leaf]:
-    _check_depth(whole, depth)
-    order = whole.btf.byteorder
-    resolved = whole.resolve()
-    if isinstance(resolved, Composite):
-        for member in resolved.members:
-            inner = join(path, member.name)
-            start = bit + member.bit_offset
-            if not member.bitfield_size:
-                yield from _leaves(member.type, inner, start, depth + 1)
-            elif member.name:
-                integer = member.type.resolve()
-                yield Leaf(inner, start, member.bitfield_size, 1, integer, order, True)
-        return
-    counts, element = dimensions(whole)
+def _leaves(part: Type, depth: int, walk: _Walk) -> Iterator[Leaf]:
+    """The leaves as seen from the start of ``part``."""
+    walk.step(depth)
+    counts, element = dimensions(part)
     scalar = element.resolve()
-    if isinstance(scalar, Composite):
-        for position in positions(counts):
-            yield from _leaves(element, path + position, bit, depth + 1)
-            bit += 8 * scalar.size
-        return
-    length = 1
-    for count in counts:
-        length *= count
-    yield Leaf(path, bit, 8 * scalar.size, length, scalar, byte_order(element), False)
+    if not isinstance(scalar, Composite):
+        yield Leaf("", 0, 8 * scalar.size, prod(counts), scalar, byte_order(element), False)
+    elif counts:
+        within = list(_leaves(scalar, depth + 1, walk))
+        for start, position in elements(counts, scalar.size) if within else ():
+            for leaf in within:
+                walk.step(depth)
+                yield leaf._replace(path=join(position, leaf.path), bit=leaf.bit + start)
+    else:
+        for member in scalar.members:
+            for leaf in _leaves_of_member(member, depth, walk):
+                path = join(member.name, leaf.path)
+                yield leaf._replace(path=path, bit=leaf.bit + member.bit_offset)
+
+
+def _leaves_of_member(member: Member, depth: int, walk: _Walk) -> Iterator[Leaf]:
+    if not member.bitfield_size:
+        yield from _leaves(member.type, depth + 1, walk)
+    elif member.name:
+        integer = member.type.resolve()
+        yield Leaf("", 0, member.bitfield_size, 1, integer, integer.btf.byteorder, True)
 
 
 def holes(whole: Type) -> list[Hole]:
     """The padding within ``whole``, in structs nested in it too, by offset.
 
     Of a union only what no member covers is padding.  An unnamed bitfield is padding as well: C
-    initialises neither.
+    initialises neither.  Raises LayoutError for more than can be looked at one by one.
     """
-    return list(_holes(whole, "", 0))
+    return list(_holes(whole, 0, _Walk(whole)))
 
 
-def _holes(whole: Type, path: str, depth: int) -> Iterator[Hole]:
-    _check_depth(whole, depth)
-    counts, element = dimensions(whole)
+def _holes(part: Type, depth: int, walk: _Walk) -> Iterator[Hole]:
+    """The holes as seen from the start of ``part``."""
+    walk.step(depth)
+    counts, element = dimensions(part)
     composite = element.resolve()
     if not isinstance(composite, Composite):
         return
     if counts:
-        within = list(_holes(composite, "", depth + 1))
-        start = 0
-        for position in positions(counts):
-            yield from (_moved(hole, start, path + position) for hole in within)
-            start += 8 * composite.size
+        within = list(_holes(composite, depth + 1, walk))
+        for start, position in elements(counts, composite.size) if within else ():
+            for hole in within:
+                walk.step(depth)
+                yield _moved(hole, start, position)
     elif composite.kind is Kind.UNION:
-        yield from _holes_of_union(composite, path, depth)
+        yield from _holes_of_union(composite, depth, walk)
     else:
-        yield from _holes_of_struct(composite, path, depth)
+        yield from _holes_of_struct(composite, depth, walk)
 
 
-def _holes_of_struct(composite: Composite, path: str, depth: int) -> Iterator[Hole]:
+def _holes_of_struct(composite: Composite, depth: int, walk: _Walk) -> Iterator[Hole]:
     end, after = 0, ""
     for member in composite.members:
         size = _bits(member)
         if not size or (member.bitfield_size and not member.name):
             continue
         if member.bit_offset > end:
-            yield _hole(end, member.bit_offset, join(path, after), composite)
-        yield from _holes_of_member(member, path, depth)
+            yield _hole(end, member.bit_offset, after, composite)
+        yield from _holes_of_member(member, depth, walk)
         end = max(end, member.bit_offset + size)
         after = member.name or _last_name(member)
     if 8 * composite.size > end:
-        yield _hole(end, 8 * composite.size, join(path, after), composite)
+        yield _hole(end, 8 * composite.size, after, composite)
 
 
-def _holes_of_union(composite: Composite, path: str, depth: int) -> Iterator[Hole]:
+def _holes_of_union(composite: Composite, depth: int, walk: _Walk) -> Iterator[Hole]:
     """What is a hole, or behind the end, in every member of the union."""
-    common: list[Hole] | None = None
+    common = [_hole(0, 8 * composite.size, "", composite)] if composite.size else []
     for member in composite.members:
         if member.bitfield_size and not member.name:
             continue
-        own = list(_holes_of_member(member, path, depth))
+        own = list(_holes_of_member(member, depth, walk))
         end, name = _bits(member), member.name or _last_name(member)
         if end < 8 * composite.size:
-            own.append(_hole(end, 8 * composite.size, join(path, name), composite))
-        if common is None:
-            common = own
-        else:
-            common = [
-                _hole(later.bit, end, later.after, later.owner)
-                for mine in common
-                for other in own
-                if (later := max(mine, other, key=_bit)).bit
-                < (end := min(mine.bit + mine.bits, other.bit + other.bits))
-            ]
-    yield from common or ()
+            own.append(_hole(end, 8 * composite.size, name, composite))
+        common = [
+            _hole(later.bit, end, later.after, later.owner)
+            for mine in common
+            for other in own
+            if (later := max(other, mine, key=_bit)).bit
+            < (end := min(mine.bit + mine.bits, other.bit + other.bits))
+        ]
+    yield from common
 
 
 def _bit(hole: Hole) -> int:
     return hole.bit
 
 
-def _holes_of_member(member: Member, path: str, depth: int) -> Iterator[Hole]:
+def _holes_of_member(member: Member, depth: int, walk: _Walk) -> Iterator[Hole]:
     if not member.bitfield_size:
-        for hole in _holes(member.type, join(path, member.name), depth + 1):
-            yield _moved(hole, member.bit_offset, "")
+        for hole in _holes(member.type, depth + 1, walk):
+            yield _moved(hole, member.bit_offset, member.name)
 
 
 def _hole(start: int, end: int, after: str, owner: Composite) -> Hole:
@@ -214,14 +231,12 @@ def _bits(member: Member) -> int:
 
 def _last_name(member: Member) -> str:
     """The last name in an anonymous struct or union, behind which one may write."""
-    inner = member.type.resolve()
-    members = inner.members if isinstance(inner, Composite) else ()
-    return (members[-1].name or _last_name(members[-1])) if members else ""
-
-
-def _check_depth(whole: Type, depth: int) -> None:
-    if depth > DEPTH_LIMIT:
-        raise LayoutError(f"{whole} is nested more than {DEPTH_LIMIT} deep")
+    for _ in range(DEPTH_LIMIT):
+        inner = member.type.resolve()
+        if member.name or not (isinstance(inner, Composite) and inner.members):
+            break
+        member = inner.members[-1]
+    return member.name
 
 
 def definition(composite: Composite) -> str:
@@ -229,15 +244,17 @@ def definition(composite: Composite) -> str:
 
     Places count bytes, and bits within one where need be: ``1:4``.
     """
-    lines = [(f"{composite} {{", ""), *_definition(composite, 0, 1)]
+    lines = [(f"{composite} {{", ""), *_definition(composite, 0, 1, _Walk(composite))]
     lines.append(("};", f"size {composite.size}"))
     width = max(len(code) for code, _ in lines)
     return "\n".join(f"{code:<{width}}  /* {note} */" if note else code for code, note in lines)
 
 
-def _definition(composite: Composite, start: int, depth: int) -> Iterator[tuple[str, str]]:
+def _definition(
+    composite: Composite, start: int, depth: int, walk: _Walk
+) -> Iterator[tuple[str, str]]:
     """The members as lines of code and a note on each."""
-    _check_depth(composite, depth)
+    walk.step(depth)
     margin = "    " * depth
     gaps = {} if composite.kind is Kind.UNION else _gaps(composite)
     for member in composite.members:
@@ -247,7 +264,7 @@ def _definition(composite: Composite, start: int, depth: int) -> Iterator[tuple[
         inner = member.type.resolve()
         if isinstance(inner, Composite) and not inner.name:
             yield f"{margin}{inner.kind.name.lower()} {{", ""
-            yield from _definition(inner, bit, depth + 1)
+            yield from _definition(inner, bit, depth + 1, walk)
             yield f"{margin}}}{' ' * bool(member.name)}{member.name};", note(bit, 8 * inner.size)
         else:
             bits = f" : {member.bitfield_size}" if member.bitfield_size else ""
@@ -258,7 +275,7 @@ def _definition(composite: Composite, start: int, depth: int) -> Iterator[tuple[
 
 def _gaps(composite: Composite) -> dict[int, int]:
     """The bits of padding in front of what begins at a bit, the struct's end included."""
-    own = (hole for hole in _holes_of_struct(composite, "", 0) if hole.owner is composite)
+    own = (hole for hole in holes(composite) if hole.owner is composite)
     return {hole.bit + hole.bits: hole.bits for hole in own}
 
 
@@ -297,14 +314,14 @@ def dimensions(whole: Type) -> tuple[list[int], Type]:
     raise LayoutError(f"{whole} has more than {DEPTH_LIMIT} dimensions")
 
 
-def positions(counts: list[int]) -> Iterator[str]:
-    """Each element of an array of those dimensions, as C writes it: ``[0][1]``."""
-    if not counts:
-        yield ""
-        return
-    for number in range(counts[0]):
-        for rest in positions(counts[1:]):
-            yield f"[{number}]{rest}"
+def elements(counts: list[int], size: int) -> Iterator[tuple[int, str]]:
+    """The first bit of each element of an array of those dimensions, and its place: ``[0][1]``."""
+    for number in range(prod(counts)):
+        place, rest = "", number
+        for count in reversed(counts):
+            rest, position = divmod(rest, count)
+            place = f"[{position}]{place}"
+        yield 8 * size * number, place
 
 
 def byte_order(scalar: Type) -> ByteOrder:

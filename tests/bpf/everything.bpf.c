@@ -9,6 +9,11 @@ struct point {
 	__u32 y; /* after three bytes of padding */
 };
 
+struct place { /* a key, and therefore without padding */
+	__u32 x;
+	__u32 y;
+};
+
 struct reading {
 	__u64 sequence;
 	__s32 value;
@@ -25,7 +30,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8);
-	__type(key, struct point);
+	__type(key, struct place);
 	__type(value, struct reading);
 } points SEC(".maps");
 

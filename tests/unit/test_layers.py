@@ -21,7 +21,7 @@ LAYERS = [
     {"_native", "elf", "btf", "_handles", "kernel", "items"},
     {"shape"},
     {"layout", "words", "info", "pins"},
-    {"codec", "variable_text", "load_errors", "kernel_object"},
+    {"codec", "variable_text", "load_errors", "kernel_object", "hazards"},
     {"access"},
     {"bulk", "map_memory"},
     {"map_arrays"},

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 
 import pybpf
 from pybpf.cli import inspect, load, unload
@@ -22,6 +23,11 @@ EXIT_STATUS = (
     "exit status: 0 done, 1 the kernel or the object refused, 2 wrong usage, "
     "3 lacking privilege, 130 interrupted"
 )
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -38,9 +44,22 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Warnings are about the user's objects, not about a line of this program."""
+    print(f"pybpf: warning: {message}", file=sys.stderr)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit status."""
     options = make_parser().parse_args(arguments)
+    warnings.showwarning = show_warning
     if sys.stdout is None:
         print("pybpf: stdout is closed", file=sys.stderr)
         return USAGE

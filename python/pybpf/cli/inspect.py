@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pybpf
 from pybpf import words
 from pybpf.cli.output import DONE, REFUSED, print_table, report_error
+from pybpf.hazards import padded_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     status = DONE
     for path in options.files:
         try:
-            with pybpf.open(path) as obj:
+            with opened(path) as obj:
                 if options.json:
                     print(json.dumps(describe(path, obj)), flush=True)
                 else:
@@ -47,8 +49,19 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
+def opened(path: str) -> Object:
+    """The object without the warnings of opening one: what they say is shown as part of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pybpf.LayoutWarning)
+        return pybpf.open(path)
+
+
 def describe(path: str, obj: Object) -> dict[str, Any]:
-    """An opened object as JSON; ``type`` in libbpf's words, ``*_id`` the kernel's numbers."""
+    """An opened object as JSON; ``type`` in libbpf's words, ``*_id`` the kernel's numbers.
+
+    ``key_padding`` is what a hash's key has of it, in bytes.
+    """
+    padding = {padded.map.name: padded.holes for padded in padded_keys(obj)}
     return {
         "object": path,
         "license": obj.license,
@@ -76,6 +89,10 @@ def describe(path: str, obj: Object) -> dict[str, Any]:
                 "max_entries": bpf_map.max_entries,
                 "flags": int(bpf_map.flags),
                 "pinning": int(bpf_map.pin_path is not None),
+                "key_padding": [
+                    {"offset": hole.offset, "size": hole.size, "after": hole.after, "fix": hole.fix}
+                    for hole in padding.get(bpf_map.name, ())
+                ],
             }
             for bpf_map in obj.maps.values()
         ],
@@ -115,6 +132,8 @@ def show(path: str, obj: Object) -> None:
     show_rows(maps, found["maps"])
     variables = {"variable": "name", "section": "section", "type": "type", "size": "size"}
     show_rows(variables, found["variables"])
+    for padded in padded_keys(obj):
+        print(f"warning: {padded}")
 
 
 def show_rows(columns: dict[str, str], rows: list[dict[str, Any]]) -> None:
