@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, Literal
 
+    import numpy
+
 _BYTEORDERS: dict[bytes, Literal["little", "big"]] = {b"\x9f\xeb": "little", b"\xeb\x9f": "big"}
 _VERSION = 1
 # Magic, version, flags, header length; offset (from the header's end) and length of types, strings.
@@ -114,6 +116,7 @@ class Btf:
         "_words",
         "base",
         "byteorder",
+        "dtypes",
         "layouts",
     )
 
@@ -128,6 +131,8 @@ class Btf:
         self.base = base
         #: What pybpf.layout made of these types, by type id: shared by all who use this BTF.
         self.layouts: dict[int, object] = {}
+        #: Likewise of pybpf.dtype.
+        self.dtypes: dict[int, object] = {}
         self._types: dict[int, Type] = {}
         self._words = array("I")
         self._positions: array[int] | None = None
@@ -435,6 +440,32 @@ class Type:
                 return resolved
             resolved = resolved.target
         raise self._malformed(2, f"more than {_CHAIN_LIMIT} typedefs and qualifiers in a row")
+
+    # A type knows what it looks like in Python, which modules above this one make.
+
+    @property
+    def ctype(self) -> type[Any]:
+        """The ctypes class with exactly its size and offsets: :func:`pybpf.layout.ctype`."""
+        from pybpf.layout import ctype
+
+        return ctype(self)
+
+    @property
+    def dtype(self) -> numpy.dtype[Any]:
+        """The same as a numpy dtype: :func:`pybpf.dtype.dtype`; ImportError without numpy."""
+        from pybpf.dtype import dtype
+
+        return dtype(self)
+
+    def check_layout(self, user_class: Any) -> None:
+        """Raise LayoutError, showing both layouts, unless ``user_class`` is laid out like this.
+
+        A ctypes class, a ``struct`` format or a dataclass:
+        :func:`pybpf.layout_check.check_layout`.
+        """
+        from pybpf.layout_check import check_layout
+
+        check_layout(self, user_class)
 
     def _malformed(self, word: int, message: str) -> ObjectFormatError:
         return ObjectFormatError(f"type {self.id}: {message}", offset=self._where(word))

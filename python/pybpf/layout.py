@@ -86,12 +86,13 @@ def encode(btf_type: Type, value: Any) -> bytes:
     """The bytes of ``value`` as a ``btf_type``.
 
     Takes what :func:`decode` returns; for a struct also a dict, which leaves at zero what it does
-    not name, or a tuple with a value for every member, in order; for an array any list or tuple of
-    its length; for ``char`` arrays str or bytes that fit, filled up with NUL; for an enum the name
-    of an enumerator.  An ``ipaddress`` object is taken where its bytes are in network order:
-    ``__be32``, ``__u8[4]``, ``struct in_addr``, and of 16 bytes ``__u8[16]``, ``__be32[4]``,
-    ``struct in6_addr``.  Padding is zero, except that bytes of exactly the right length are taken
-    as they are.
+    not name, a tuple with a value for every member, in order, and an instance of a dataclass or of
+    a ctypes class, which is checked by :func:`~pybpf.layout_check.check_layout` when it is first
+    seen; for an array any list or tuple of its length; for ``char`` arrays str or bytes that fit,
+    filled up with NUL; for an enum the name of an enumerator.  An ``ipaddress`` object is taken
+    where its bytes are in network order: ``__be32``, ``__u8[4]``, ``struct in_addr``, and of 16
+    bytes ``__u8[16]``, ``__be32[4]``, ``struct in6_addr``.  Padding is zero, except that bytes of
+    exactly the right length are taken as they are.
 
     Raises OverflowError for a number out of range, LayoutError for anything else that does not fit.
     """
@@ -669,13 +670,14 @@ class _CompositeCodec(_Codec):
     ``declared`` has one slot for each member, an anonymous struct or union being one.
     """
 
-    __slots__ = ("_flat", "_mask", "declared", "end", "is_flexible", "slots")
+    __slots__ = ("_checked", "_flat", "_mask", "declared", "end", "is_flexible", "slots")
     type: Composite
 
     def __init__(self, type: Composite, depth: int) -> None:
         self.slots: dict[str, _Slot] = {}
         self.declared: list[_Slot] = []
         self._mask: int | None = None
+        self._checked: set[_AnyClass] = set()
         self._flat: _Flat | bool | None = True  # which is: not asked for yet
         self.type = type
         for member in type.members:
@@ -816,11 +818,26 @@ class _CompositeCodec(_Codec):
             return self._pack_names(value)
         if isinstance(value, tuple):
             return self._pack_each(value)
+        if isinstance(value, ctypes.Structure | ctypes.Union):
+            self._check(type(value))
+            return self.cleaned(self._whole(bytes(value)))
+        fields = getattr(type(value), "__dataclass_fields__", None)
+        if fields is not None:
+            self._check(type(value))
+            return self._pack_names({name: getattr(value, name) for name in fields})
         if _ADDRESSES.get(self.type.name) == self.size:
             packed = self.pack_address(value)
             if packed is not None:
                 return packed
         raise self.refused(value, f"a dict, a tuple or its own class {self.ctype.__name__}")
+
+    def _check(self, user_class: _AnyClass) -> None:
+        """Refuse a class of the user's that is laid out otherwise; looks once at each."""
+        if user_class not in self._checked:
+            from pybpf.layout_check import check_layout
+
+            check_layout(self.type, user_class)
+            self._checked.add(user_class)
 
     def _pack_names(self, members: dict[str, Any]) -> bytes:
         packed = None if self.flat is None else self.flat.pack_names(members)

@@ -38,7 +38,7 @@ class Leaf(NamedTuple):
     """A scalar, or an array of scalars, and its place within the whole type.
 
     ``bit`` counts as BTF's members do; ``width`` is the bits of one element and
-    ``length`` how many there are.  ``type`` is the element's, below typedefs.
+    ``length`` how many there are; ``type`` is the element's.
     """
 
     path: str
@@ -119,7 +119,7 @@ def _leaves(part: Type, depth: int, walk: _Walk) -> Iterator[Leaf]:
     counts, element = dimensions(part)
     scalar = element.resolve()
     if not isinstance(scalar, Composite):
-        yield Leaf("", 0, 8 * scalar.size, prod(counts), scalar, byte_order(element), False)
+        yield Leaf("", 0, 8 * scalar.size, prod(counts), element, byte_order(element), False)
     elif counts:
         within = list(_leaves(scalar, depth + 1, walk))
         for start, position in elements(counts, scalar.size) if within else ():
@@ -137,8 +137,8 @@ def _leaves_of_member(member: Member, depth: int, walk: _Walk) -> Iterator[Leaf]
     if not member.bitfield_size:
         yield from _leaves(member.type, depth + 1, walk)
     elif member.name:
-        integer = member.type.resolve()
-        yield Leaf("", 0, member.bitfield_size, 1, integer, integer.btf.byteorder, True)
+        order = member.type.btf.byteorder
+        yield Leaf("", 0, member.bitfield_size, 1, member.type, order, True)
 
 
 def holes(whole: Type) -> list[Hole]:

@@ -331,7 +331,7 @@ def test_wrong_sizes_name_both(sample: Sample) -> None:
     with pytest.raises(LayoutError, match=r"takes 3 values \(a, b, c\), 2 are given"):
         encode(sample.type("padded"), (1, 2))
     with pytest.raises(LayoutError, match="takes a dict, a tuple or its own class padded, not"):
-        encode(sample.type("padded"), sample.decoded("packed"))
+        encode(sample.type("padded"), [1, 2, 3])
 
 
 @pytest.mark.parametrize(
