@@ -6,11 +6,15 @@ docs/libbpf-crashes.md). `check_object` refuses such objects, and files that are
 at all. Everything else it leaves to libbpf, whose checks are not repeated here: where this
 module returns early on odd data, libbpf is known to refuse or ignore it by itself.
 
-Process start is measured, so this module imports nothing but struct.
+It also finds single sections in ELF files of other machines, as a kernel is, without reading the
+rest of them.
+
+Process start is measured, so this module imports nothing but os and struct.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 
 from pybpf.errors import ObjectFormatError
@@ -18,8 +22,11 @@ from pybpf.errors import ObjectFormatError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeAlias
 
-__all__ = ["Section", "check_object", "license", "sections"]
+    Data: TypeAlias = "bytes | FileData"
+
+__all__ = ["FileData", "Section", "check_object", "contents", "license", "sections"]
 
 EM_NONE, EM_BPF = 0, 247
 ET_REL = 1
@@ -95,11 +102,36 @@ class Section:
     def __repr__(self) -> str:
         return f"<Section {self.name!r} type={self.type} offset={self.offset} size={self.size}>"
 
-    def contents(self, data: bytes) -> bytes:
+    def contents(self, data: Data) -> bytes:
         """Return the bytes of the section in `data`; none for one like .bss."""
         if self.type == SHT_NOBITS:
             return b""
         return data[self.offset : self.offset + self.size]
+
+
+class FileData:
+    """An open file as if it were bytes: a slice reads just that part of it."""
+
+    __slots__ = ("_fd", "_size")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._size = os.fstat(fd).st_size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._size)
+        return b"".join(self._read(start, stop))
+
+    def _read(self, start: int, stop: int) -> Iterator[bytes]:
+        while start < stop:
+            piece = os.pread(self._fd, stop - start, start)  # sysfs gives a page at a time
+            if not piece:
+                raise _Malformed("the file became shorter while it was read", offset=start)
+            yield piece
+            start += len(piece)
 
 
 class _Malformed(Exception):
@@ -121,7 +153,7 @@ def check_object(data: bytes, path: str | None = None, *, foreign: bool = False)
     try:
         order = _check_header(data, foreign)
         table = _section_table(data, order)
-        _check_bounds(data, table)
+        _check_bounds(data, table[1:])
         symtab = next((section for section in table[1:] if section.type == SHT_SYMTAB), None)
         if symtab is None:
             return
@@ -162,6 +194,26 @@ def license(data: bytes) -> str | None:
         if section.name == "license":
             return section.contents(data).partition(b"\0")[0].decode("utf-8", "replace")
     return None
+
+
+def contents(data: Data, *names: str) -> dict[str, bytes]:
+    """Return what the sections of those names hold, leaving out those that are not there.
+
+    `data` is a 64-bit ELF file for any machine, of which only these sections and the table of all
+    are read. Raises ObjectFormatError if it is not, or if they are damaged.
+    """
+    try:
+        header = data[:64]
+        if not header.startswith(b"\x7fELF") or len(header) < 64:
+            raise _Malformed(f"this is not an ELF file: it starts with {header[:4].hex(' ')}")
+        if header[4] != 2 or header[5] not in (1, 2):
+            raise _Malformed("this is not a 64-bit ELF file", offset=4)
+        table = _section_table(data, "<" if header[5] == 1 else ">")
+        wanted = [section for section in table if section.name in names]
+        _check_bounds(data, wanted)
+        return {section.name: section.contents(data) for section in wanted}
+    except _Malformed as bad:
+        raise ObjectFormatError(str(bad), section=bad.section, offset=bad.offset) from None
 
 
 def _check_header(data: bytes, foreign: bool) -> str:
@@ -223,14 +275,14 @@ def _is_text(start: bytes) -> bool:
     return not any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in start)
 
 
-def _section_table(data: bytes, order: str) -> list[Section]:
-    (start,) = struct.unpack_from(order + "Q", data, 40)
-    count, names_index = struct.unpack_from(order + "HH", data, 60)
+def _section_table(data: Data, order: str) -> list[Section]:
+    (start,) = struct.unpack(order + "Q", data[40:48])
+    count, names_index = struct.unpack(order + "HH", data[60:64])
     if start == 0:
         return []
     header = struct.Struct(order + "2I4Q2I2Q")
     if count == 0 and start + header.size <= len(data):  # too many for 16 bits
-        count = header.unpack_from(data, start)[5]
+        count = header.unpack(data[start : start + header.size])[5]
     end = start + count * header.size
     if end > len(data):
         raise _Malformed(
@@ -262,8 +314,8 @@ def _string(strings: bytes, offset: int) -> str:
     return strings[offset : strings.find(b"\0", offset)].decode("utf-8", "replace")
 
 
-def _check_bounds(data: bytes, table: list[Section]) -> None:
-    for section in table[1:]:
+def _check_bounds(data: Data, table: list[Section]) -> None:
+    for section in table:
         if section.offset + section.size <= len(data) or not section.size:
             continue
         if section.type in (SHT_NOBITS, SHT_LLVM_ADDRSIG):
