@@ -4,7 +4,7 @@
 Bytes in, facts out: nothing here needs privilege, the kernel or C.  A :class:`Btf` notes where each
 type starts when it is first asked for one and decodes a type when that very type is asked for, so
 that a kernel's hundred thousand types cost little until they are used.  Whatever is wrong with the
-bytes is an :class:`~pybpf.errors.ObjectFormatError` that carries the offset.
+bytes is an :class:`~pybpf.errors.ObjectFormatError` that carries the offset within the BTF.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
+from bisect import bisect_left
 from enum import EnumMeta, IntEnum
 
 from pybpf.errors import LayoutError, NotFoundError, ObjectFormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from typing import Any, Literal
 
     import numpy
@@ -29,8 +30,12 @@ _VERSION = 1
 _HEADER = "2sBBIIIII"
 _HEADER_LENGTH = 24  # longer ones are of the future and compatible
 
+# The component of a decl tag that marks no single member.
+_WHOLE = 0xFFFFFFFF
 # The kernel refuses longer chains of types than 32; only damaged BTF has one of this length.
 _CHAIN_LIMIT = 64
+# Anonymous structs within each other: damaged BTF has one that contains itself.
+_MEMBER_LIMIT = 1 << 20
 # Parameters may be prototypes: without bounds, damaged BTF spells an endless text.
 _SPELLING_LIMIT = 1000
 _PROTOTYPE_DEPTH_LIMIT = 16
@@ -80,6 +85,18 @@ _MEMBER_WORDS[Kind.STRUCT] = _MEMBER_WORDS[Kind.UNION] = 3
 _MEMBER_WORDS[Kind.ENUM] = _MEMBER_WORDS[Kind.FUNC_PROTO] = 2
 _MEMBER_WORDS[Kind.DATASEC] = _MEMBER_WORDS[Kind.ENUM64] = 3
 
+
+class _Steps(dict[int, int]):
+    """How many words a type takes, by its second word: a kernel has 300 different ones."""
+
+    def __missing__(self, info: int) -> int:
+        kind = (info >> 24) & 31
+        if not _FIXED_WORDS[kind]:
+            raise KeyError(kind)
+        self[info] = words = _FIXED_WORDS[kind] + _MEMBER_WORDS[kind] * (info & 0xFFFF)
+        return words
+
+
 # Which kinds a key such as "struct event" or "u32" means, the preferred ones first.
 _TAGGED_KINDS: dict[str, tuple[Kind, ...]] = {
     "struct": (Kind.STRUCT, Kind.FWD),
@@ -92,8 +109,9 @@ _BARE_KINDS = (Kind.INT, Kind.FLOAT, Kind.TYPEDEF, Kind.FUNC, Kind.VAR, Kind.DAT
 class Btf:
     """The types in ``data``, the raw bytes of a .BTF section or of /sys/kernel/btf/vmlinux.
 
-    ``base`` is the BTF that a split BTF (a kernel module's) continues.  Ids run from 0, which is
-    void, to ``len(btf) - 1``; those below ``len(base)`` are the base's.
+    ``base`` is the BTF
+    that a split BTF (a kernel module's) continues.  Ids run from 0, which is void, to
+    ``len(btf) - 1``; those below ``len(base)`` are the base's.  ``path`` is mentioned in errors.
 
     A type is found by id or by the name that C gives it: ``btf[7]``, ``btf["struct event"]``,
     ``btf["union u"]``, ``btf["enum e"]``, and bare for the rest: ``btf["unsigned int"]``,
@@ -106,10 +124,11 @@ class Btf:
 
     __slots__ = (
         "_data",
-        "_name_offsets",
+        "_found",
         "_positions",
         "_string_end",
         "_string_start",
+        "_tags",
         "_types",
         "_types_end",
         "_types_start",
@@ -118,6 +137,7 @@ class Btf:
         "byteorder",
         "dtypes",
         "layouts",
+        "path",
     )
 
     byteorder: Literal["little", "big"]
@@ -126,61 +146,66 @@ class Btf:
     _string_start: int
     _string_end: int
 
-    def __init__(self, data: bytes, base: Btf | None = None) -> None:
+    def __init__(self, data: bytes, base: Btf | None = None, path: str | None = None) -> None:
         self._data = data
         self.base = base
+        self.path = path
         #: What pybpf.layout made of these types, by type id: shared by all who use this BTF.
         self.layouts: dict[int, object] = {}
         #: Likewise of pybpf.dtype.
         self.dtypes: dict[int, object] = {}
         self._types: dict[int, Type] = {}
+        self._found: dict[str, Type] = {}
+        self._tags: dict[int, list[tuple[int, str]]] | None = None
         self._words = array("I")
         self._positions: array[int] | None = None
-        self._name_offsets: array[int] | None = None
         self._read_header()
+
+    def __repr__(self) -> str:
+        return f"<Btf of {self.path or f'{len(self._data)} bytes'}>"
 
     def _read_header(self) -> None:
         data = self._data
         if len(data) < _HEADER_LENGTH:
-            raise ObjectFormatError(
+            raise self._malformed(
                 f"BTF has a header of {_HEADER_LENGTH} bytes, this ends after {len(data)}",
-                offset=len(data),
+                len(data),
             )
         if data[:2] not in _BYTEORDERS:
-            raise ObjectFormatError(f"not BTF: it starts with {data[:2].hex()}", offset=0)
+            raise self._malformed(f"not BTF: it starts with {data[:2].hex()}", 0)
         self.byteorder = _BYTEORDERS[data[:2]]
+        if self.base is not None and self.base.byteorder != self.byteorder:
+            raise self._malformed(f"{self.byteorder}-endian, and its base is not", 0)
         _, version, _, header_length, type_offset, type_length, string_offset, string_length = (
             struct.unpack_from(("<" if self.byteorder == "little" else ">") + _HEADER, data)
         )
         if version != _VERSION:
-            raise ObjectFormatError(f"BTF version {version}; only {_VERSION} is known", offset=2)
+            raise self._malformed(f"BTF version {version}; only {_VERSION} is known", 2)
         if not _HEADER_LENGTH <= header_length <= len(data):
-            raise ObjectFormatError(
-                f"a BTF header of {header_length} bytes in {len(data)} bytes", offset=4
-            )
+            raise self._malformed(f"a BTF header of {header_length} bytes in {len(data)} bytes", 4)
         self._types_start = header_length + type_offset
         self._types_end = self._types_start + type_length
         if self._types_end > len(data) or type_offset % 4 or type_length % 4:
-            raise ObjectFormatError(
+            raise self._malformed(
                 f"the types, {type_length} bytes at {self._types_start}, must be 32-bit words "
                 f"within the {len(data)} bytes",
-                offset=8,
+                8,
             )
         self._string_start = header_length + string_offset
         self._string_end = self._string_start + string_length
         if self._string_end > len(data):
-            raise ObjectFormatError(
+            raise self._malformed(
                 f"the strings, {string_length} bytes at {self._string_start}, end after the "
                 f"{len(data)} bytes",
-                offset=16,
+                16,
             )
         if string_length and data[self._string_end - 1]:
-            raise ObjectFormatError(
-                "the strings do not end with a NUL byte", offset=self._string_end - 1
-            )
+            raise self._malformed("the strings do not end with a NUL byte", self._string_end - 1)
         if self.base is None and not (string_length and data[self._string_start] == 0):
-            raise ObjectFormatError(
-                "the strings do not start with the empty one", offset=self._string_start
+            raise self._malformed(
+                "the strings do not start with the empty one; a split BTF, as of a kernel module, "
+                "needs the base that it continues",
+                self._string_start,
             )
 
     def _index(self) -> array[int]:
@@ -192,29 +217,29 @@ class Btf:
         if self.byteorder != sys.byteorder:
             words.byteswap()
         positions = array("I")
-        append, end, position = positions.append, len(words), 0
-        fixed_words, member_words = _FIXED_WORDS, _MEMBER_WORDS
+        append, steps, end, position = positions.append, _Steps(), len(words), 0
         try:
             while position < end:
                 append(position)
-                info = words[position + 1]
-                kind = (info >> 24) & 31
-                if not fixed_words[kind]:
-                    raise ObjectFormatError(
-                        f"type {self._first_id + len(positions) - 1} is of the unknown kind {kind}",
-                        offset=self._types_start + 4 * position,
-                    )
-                position += fixed_words[kind] + member_words[kind] * (info & 0xFFFF)
+                position += steps[words[position + 1]]
+        except KeyError as unknown:
+            raise self._malformed(
+                f"type {self._first_id + len(positions) - 1} is of the unknown kind {unknown}",
+                self._types_start + 4 * position,
+            ) from None
         except IndexError:
             position = end + 1
         if position > end:
-            raise ObjectFormatError(
+            raise self._malformed(
                 f"the types end within type {self._first_id + len(positions) - 1}",
-                offset=self._types_start + 4 * positions[-1],
+                self._types_start + 4 * positions[-1],
             )
         self._words = words
         self._positions = positions
         return positions
+
+    def _malformed(self, message: str, offset: int) -> ObjectFormatError:
+        return ObjectFormatError(message, self.path, offset=offset)
 
     @property
     def _first_id(self) -> int:
@@ -259,29 +284,45 @@ class Btf:
             if kind is None or found.kind is kind:
                 return found
         what = "type" if kind is None else kind.name.lower()
-        raise NotFoundError(what, name, (t.name for t in self if kind in (None, t.kind) and t.name))
+        raise NotFoundError(what, name, self._names(tuple(Kind) if kind is None else (kind,)))
 
     def _lookup(self, key: str) -> Type | None:
+        known = self._found.get(key)
+        if known is not None:
+            return known
         tag, _, name = key.partition(" ")
         kinds = _TAGGED_KINDS.get(tag, _BARE_KINDS)
         if kinds is _BARE_KINDS:
             name = key
-        found = [
-            candidate
-            for candidate in self._named(name)
-            if candidate.kind in kinds and (candidate.kind is not Kind.FWD or str(candidate) == key)
-        ]
-        return min(found, key=lambda candidate: kinds.index(candidate.kind), default=None)
+        best: Type | None = None
+        for found in self._named(name):
+            if found.kind not in kinds or (found.kind is Kind.FWD and str(found) != key):
+                continue
+            if best is None or kinds.index(found.kind) < kinds.index(best.kind):
+                best = found
+            if best.kind is kinds[0]:
+                break  # none is preferred to it, and searching takes time
+        if best is not None:
+            self._found[key] = best
+        return best
 
-    def _similar_keys(self, key: str) -> Iterator[str]:
+    def _similar_keys(self, key: str) -> list[str]:
         """Keys to offer instead of ``key``: of its tag, or for a bare one what only lacks a tag."""
         tag = key.partition(" ")[0]
-        kinds = _TAGGED_KINDS.get(tag, (Kind.INT, Kind.FLOAT, Kind.TYPEDEF))
-        if tag not in _TAGGED_KINDS:
-            tagged = [f"{tag} {key}" for tag in _TAGGED_KINDS if f"{tag} {key}" in self]
-            if tagged:
-                return iter(tagged)
-        return (str(t) for t in self if t.name and t.kind in kinds)
+        if tag in _TAGGED_KINDS:
+            defined = set(_TAGGED_KINDS[tag]) - {Kind.FWD}
+            return [f"{tag} {name}" for name in self._names(defined)]
+        tagged = [f"{tag} {key}" for tag in _TAGGED_KINDS if f"{tag} {key}" in self]
+        return tagged or list(self._names((Kind.INT, Kind.FLOAT, Kind.TYPEDEF)))
+
+    def _names(self, kinds: Container[int]) -> Iterator[str]:
+        """The names of all types of these kinds, without making the types."""
+        if self.base is not None:
+            yield from self.base._names(kinds)
+        positions, words = self._index(), self._words
+        for position in positions:
+            if words[position] and (words[position + 1] >> 24) & 31 in kinds:
+                yield self._string(words[position], self._types_start + 4 * position)
 
     def _named(self, name: str) -> Iterator[Type]:
         """The types called ``name``, own ones first."""
@@ -289,18 +330,23 @@ class Btf:
         if not wanted or b"\0" in wanted:
             return
         positions = self._index()
-        if self._name_offsets is None:
-            self._name_offsets = array("I", map(self._words.__getitem__, positions))
         for offset in self._string_offsets(wanted):
-            at = -1
-            while True:
-                try:
-                    at = self._name_offsets.index(offset, at + 1)
-                except ValueError:
-                    break
-                yield self._type(self._first_id + at)
+            for word in self._words_equal(offset):
+                at = bisect_left(positions, word)
+                if at < len(positions) and positions[at] == word:
+                    yield self._type(self._first_id + at)
         if self.base is not None:
             yield from self.base._named(name)
+
+    def _words_equal(self, wanted: int) -> Iterator[int]:
+        """The positions of the words of that value; searching bytes is faster than comparing."""
+        raw, start, end = wanted.to_bytes(4, self.byteorder), self._types_start, self._types_end
+        at = self._data.find(raw, start, end)
+        while at >= 0:
+            word, beside = divmod(at - start, 4)
+            if not beside:
+                yield word
+            at = self._data.find(raw, at + 1, end)
 
     def _string_offsets(self, wanted: bytes) -> Iterator[int]:
         """Where the string ``wanted`` starts, as types count: a split BTF continues its base."""
@@ -325,7 +371,7 @@ class Btf:
                 return self.base._string(offset, where)
         start = self._string_start + offset - first
         if start >= self._string_end:
-            raise ObjectFormatError(f"a name at {offset}, after the last string", offset=where)
+            raise self._malformed(f"a name at {offset}, after the last string", where)
         end = self._data.index(0, start)
         return self._data[start:end].decode(errors="backslashreplace")
 
@@ -343,6 +389,52 @@ class Btf:
         name = self._string(self._words[position], self._types_start + 4 * position)
         return self._types.setdefault(type_id, _CLASSES[kind](self, type_id, kind, position, name))
 
+    def _tags_of(self, type_id: int, component: int) -> tuple[str, ...]:
+        """The texts of the decl tags of a member of that type, or of the _WHOLE type."""
+        if self._tags is None:
+            self._tags = self._all_tags()
+        return tuple(text for part, text in self._tags.get(type_id, ()) if part == component)
+
+    def _all_tags(self) -> dict[int, list[tuple[int, str]]]:
+        tags: dict[int, list[tuple[int, str]]] = {}
+        positions, words = self._index(), self._words
+        for position in positions:
+            if (words[position + 1] >> 24) & 31 == Kind.DECL_TAG:
+                text = self._string(words[position], self._types_start + 4 * position)
+                tags.setdefault(words[position + 2], []).append((words[position + 3], text))
+        return tags
+
+    def to_json(self) -> str:
+        """All types as JSON, one a line; of a split BTF only its own.
+
+        ``{"byteorder": "little", "types": [...]}``, each type an object with ``id``, ``kind`` (the
+        name of a Kind), ``name`` ("" for none), ``size`` in bytes (null for what has no values) and
+        what its class here says besides, by the same names: ``members`` of a STRUCT or UNION is a
+        list of objects with ``bit_offset``, ``bitfield_size``, ``name`` and ``type``; ``params`` of
+        a FUNC_PROTO and ``variables`` of a DATASEC likewise; ``values`` of an ENUM or ENUM64 an
+        object of numbers by name; ``linkage`` the name of a Linkage.  Other types are given by id:
+        ``target``, ``type``, ``return_type``.
+
+        The same types always give the same text.  A kernel's takes 2 s, 100 MiB meanwhile, and is
+        20 MiB.
+        """
+        import json
+
+        own = Btf(self._data, self.base, self.path)  # whose types are not kept
+        encode = json.JSONEncoder().encode
+        types = (encode(own._type(type_id)._facts()) for type_id in range(own._first_id, len(own)))
+        return f'{{"byteorder": "{self.byteorder}", "types": [\n' + ",\n".join(types) + "\n]}\n"
+
+
+def _as_json(fact: object) -> object:
+    if isinstance(fact, Type):
+        return fact.id
+    if isinstance(fact, IntEnum):
+        return fact.name
+    if isinstance(fact, _Record):
+        return {name: _as_json(getattr(fact, name)) for name in fact._shown()}
+    return [_as_json(part) for part in fact] if isinstance(fact, tuple) else fact
+
 
 class _Record:
     """What is part of a type: equal to nothing but itself, shown with all it says."""
@@ -350,8 +442,12 @@ class _Record:
     __slots__: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        shown = ((name, getattr(self, name)) for name in self.__slots__)
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown)})"
+        shown = (f"{name}={getattr(self, name)!r}" for name in self._shown())
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    @classmethod
+    def _shown(cls) -> tuple[str, ...]:
+        return tuple(name for name in cls.__slots__ if not name.startswith("_"))
 
 
 class Member(_Record):
@@ -362,13 +458,34 @@ class Member(_Record):
     little-endian BTF and from the most significant one in big-endian BTF.
     """
 
-    __slots__ = ("bit_offset", "bitfield_size", "name", "type")
+    __slots__ = ("_number", "_owner", "bit_offset", "bitfield_size", "name", "type")
 
-    def __init__(self, name: str, type: Type, bit_offset: int, bitfield_size: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        type: Type,
+        bit_offset: int,
+        bitfield_size: int,
+        owner: Composite,
+        number: int,
+    ) -> None:
         self.name = name
         self.type = type
         self.bit_offset = bit_offset
         self.bitfield_size = bitfield_size
+        self._owner = owner
+        self._number = number
+
+    @property
+    def decl_tags(self) -> tuple[str, ...]:
+        """The texts of its ``btf_decl_tag`` attributes."""
+        return self._owner.btf._tags_of(self._owner.id, self._number)
+
+    def _moved(self, bits: int) -> Member:
+        owner, number = self._owner, self._number
+        return Member(
+            self.name, self.type, self.bit_offset + bits, self.bitfield_size, owner, number
+        )
 
 
 class Param(_Record):
@@ -405,6 +522,8 @@ class Type:
     """
 
     __slots__ = ("_position", "btf", "id", "kind", "name")
+    # The attributes that to_json() shows besides those that every type has.
+    _own_facts: tuple[str, ...] = ()
 
     def __init__(self, btf: Btf, id: int, kind: Kind, position: int, name: str) -> None:
         self.btf = btf
@@ -431,6 +550,28 @@ class Type:
     @property
     def _why_no_size(self) -> str:
         return f"it is a {self.kind.name}"
+
+    @property
+    def decl_tags(self) -> tuple[str, ...]:
+        """The texts of the ``btf_decl_tag`` attributes that mark all of it, in BTF's order.
+
+        A member tells its own; what marks a function's parameter is a DeclTag with ``component``.
+        """
+        return self.btf._tags_of(self.id, _WHOLE)
+
+    def _facts(self) -> dict[str, object]:
+        """What to_json() says about it."""
+        facts: dict[str, object] = {"id": self.id, "kind": self.kind.name, "name": self.name}
+        facts["size"] = self._known_size()
+        return facts | {name: _as_json(getattr(self, name)) for name in self._own_facts}
+
+    def _known_size(self) -> int | None:
+        if type(self).size is Type.size:  # which raises; its message takes time
+            return None
+        try:
+            return self.size
+        except LayoutError:
+            return None
 
     def resolve(self) -> Type:
         """The type below typedefs, const, volatile, restrict and type tags."""
@@ -468,7 +609,7 @@ class Type:
         check_layout(self, user_class)
 
     def _malformed(self, word: int, message: str) -> ObjectFormatError:
-        return ObjectFormatError(f"type {self.id}: {message}", offset=self._where(word))
+        return self.btf._malformed(f"type {self.id}: {message}", self._where(word))
 
     def _where(self, word: int) -> int:
         return self.btf._types_start + 4 * (self._position + word)
@@ -525,6 +666,7 @@ class Int(_Sized):
     """An integer, a character or a bool."""
 
     __slots__ = ()
+    _own_facts = ("bits", "bit_offset", "is_signed", "is_bool")
 
     @property
     def bits(self) -> int:
@@ -557,6 +699,7 @@ class Pointer(Type):
     """A pointer; BPF's are 64 bits wide."""
 
     __slots__ = ()
+    _own_facts = ("target",)
 
     @property
     def size(self) -> int:
@@ -576,6 +719,7 @@ class Array(Type):
     """
 
     __slots__ = ()
+    _own_facts = ("type", "nelems")
 
     @property
     def type(self) -> Type:
@@ -604,6 +748,7 @@ class Composite(_Sized):
     """A struct or a union."""
 
     __slots__ = ("_members",)
+    _own_facts = ("members",)
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -619,13 +764,43 @@ class Composite(_Sized):
         name = self._name_at(word)
         member_type = self._type_at(word + 1)
         offset = self._word(word + 2)
+        bits = 0
         if self._flag:
-            return Member(name, member_type, offset & 0xFFFFFF, offset >> 24)
-        integer = member_type.resolve()
-        if isinstance(integer, Int) and (integer.bits != 8 * integer.size or integer.bit_offset):
-            # Without the flag a bitfield has an integer type of its own that is this narrow.
-            return Member(name, member_type, offset + integer.bit_offset, integer.bits)
-        return Member(name, member_type, offset, 0)
+            offset, bits = offset & 0xFFFFFF, offset >> 24
+        else:
+            integer = member_type.resolve()
+            if isinstance(integer, Int) and (
+                integer.bits != 8 * integer.size or integer.bit_offset
+            ):
+                # Without the flag a bitfield has an integer type of its own that is this narrow.
+                offset, bits = offset + integer.bit_offset, integer.bits
+        return Member(name, member_type, offset, bits, self, number)
+
+    def member(self, name: str) -> Member:
+        """The member called ``name``, also one of an anonymous struct or union within this one.
+
+        Its ``bit_offset`` counts from the start of this one.  NotFoundError where there is none.
+        """
+        for member in self._named_members():
+            if member.name == name:
+                return member
+        names = [member.name for member in self._named_members()]
+        raise NotFoundError(f"member of {self}", name, names)
+
+    def _named_members(self) -> Iterator[Member]:
+        """The members, and instead of an anonymous struct or union those within."""
+        waiting = list(reversed(self.members))
+        count = len(waiting)
+        while waiting:
+            member = waiting.pop()
+            inner = member.type.resolve()
+            if member.name:
+                yield member
+            elif isinstance(inner, Composite):
+                count += len(inner.members)
+                if count > _MEMBER_LIMIT:
+                    raise self._malformed(0, f"it has more than {_MEMBER_LIMIT} members")
+                waiting += [part._moved(member.bit_offset) for part in reversed(inner.members)]
 
 
 class _OpenMeta(EnumMeta):
@@ -649,6 +824,7 @@ class Enum(_Sized):
 
     __slots__ = ("_enum",)
     _enum: type[Enumerators]
+    _own_facts = ("is_signed", "values")
 
     @property
     def is_signed(self) -> bool:
@@ -698,6 +874,7 @@ class Fwd(Type):
     """A struct or union that is declared and not defined."""
 
     __slots__ = ()
+    _own_facts = ("is_union",)
 
     @property
     def is_union(self) -> bool:
@@ -713,6 +890,7 @@ class Modifier(Type):
     """A typedef, const, volatile, restrict or type tag; ``name`` is the typedef's or the tag's."""
 
     __slots__ = ()
+    _own_facts = ("target",)
 
     @property
     def target(self) -> Type:
@@ -729,6 +907,7 @@ class Func(Type):
     """A function."""
 
     __slots__ = ()
+    _own_facts = ("type", "linkage")
 
     @property
     def type(self) -> Type:
@@ -745,6 +924,7 @@ class FuncProto(Type):
     """What a function takes and returns."""
 
     __slots__ = ()
+    _own_facts = ("return_type", "params")
 
     @property
     def return_type(self) -> Type:
@@ -762,6 +942,7 @@ class Var(Type):
     """A global variable."""
 
     __slots__ = ()
+    _own_facts = ("type", "linkage")
 
     @property
     def _why_no_size(self) -> str:
@@ -782,6 +963,7 @@ class DataSec(_Sized):
     """A section of an object, such as ``.bss``, and the variables in it."""
 
     __slots__ = ()
+    _own_facts = ("variables",)
 
     @property
     def variables(self) -> tuple[Variable, ...]:
@@ -800,6 +982,7 @@ class DeclTag(Type):
     """A ``btf_decl_tag`` attribute; ``name`` is its text."""
 
     __slots__ = ()
+    _own_facts = ("target", "component")
 
     @property
     def target(self) -> Type:
@@ -810,7 +993,7 @@ class DeclTag(Type):
     def component(self) -> int | None:
         """The number of the member or parameter that it marks, None for the whole ``target``."""
         number = self._word(3)
-        return None if number == 0xFFFFFFFF else number
+        return None if number == _WHOLE else number
 
 
 _CLASSES: dict[Kind, type[Type]] = {

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import struct
 from pathlib import Path
@@ -11,7 +12,11 @@ import pytest
 from btf_sources import compile_bpf, info, raw_btf
 from pybpf import btf as btf_module
 from pybpf.btf import Btf, Kind, Linkage
-from pybpf.errors import LayoutError, NotFoundError, ObjectFormatError
+from pybpf.errors import (
+    LayoutError,
+    NotFoundError,
+    ObjectFormatError,
+)
 
 KERNEL = Path("/sys/kernel/btf/vmlinux")
 
@@ -32,7 +37,7 @@ struct event {
     int low : 3;
     unsigned high : 5;
     struct inner inner;
-    union { long a; int b; };
+    union { long a; struct { int b __attribute__((btf_decl_tag("deep"))); int c; }; };
     struct declared *next;
     union declared_union *other;
     int matrix[2][3];
@@ -41,7 +46,7 @@ struct event {
     void (*table[4])(void);
     int tag("user") *tagged;
     double real;
-    _Bool flag;
+    _Bool flag __attribute__((btf_decl_tag("first"), btf_decl_tag("second")));
     enum color color;
 } __attribute__((btf_decl_tag("marked")));
 union number { int i; float f; };
@@ -74,7 +79,7 @@ def read_everything(btf: Btf) -> None:
     for found in btf:
         str(found)
         for name in dir(type(found)):
-            if name.startswith("_") or name == "resolve":
+            if name.startswith("_") or name in ("resolve", "member"):
                 continue
             try:
                 getattr(found, name)
@@ -172,6 +177,81 @@ def test_tags(btf: Btf) -> None:
     assert btf.find("user").kind is Kind.TYPE_TAG
 
 
+def test_decl_tags_of_types_and_members(btf: Btf) -> None:
+    event = btf["struct event"]
+    assert isinstance(event, btf_module.Composite)
+    assert event.decl_tags == ("marked",)
+    assert event.member("flag").decl_tags == ("first", "second")
+    assert event.member("b").decl_tags == ("deep",)
+    assert event.member("pid").decl_tags == btf["u32"].decl_tags == btf[0].decl_tags == ()
+
+
+def test_a_member_by_name(btf: Btf) -> None:
+    event = btf["struct event"]
+    assert isinstance(event, btf_module.Composite)
+    assert event.member("comm") is event.members[1]
+    union = next(member for member in event.members if not member.name)
+    offset = union.bit_offset
+    assert [event.member(name).bit_offset - offset for name in "abc"] == [0, 0, 32]
+    assert event.member("c").type is btf["int"]
+    low = event.member("low")
+    assert (low.bit_offset, low.bitfield_size) == (160, 3)
+    with pytest.raises(NotFoundError, match=r"no member of struct event named 'clr'.*'color'"):
+        event.member("clr")
+    with pytest.raises(NotFoundError, match="'s'"):
+        event.member("s")  # of the member inner, which has a name
+
+
+def test_a_struct_that_contains_itself_has_no_end() -> None:
+    btf = Btf(raw_btf([(1, info(Kind.STRUCT, 2), 4, 0, 1, 0, 0, 1, 0)], b"\0x\0"))
+    struct_x = btf["struct x"]
+    assert isinstance(struct_x, btf_module.Composite)
+    with pytest.raises(ObjectFormatError, match="more than 1048576 members"):
+        struct_x.member("y")
+
+
+def test_json_says_what_the_types_say(btf: Btf) -> None:
+    text = btf.to_json()
+    assert text == btf.to_json()
+    whole = json.loads(text)
+    assert whole["byteorder"] == btf.byteorder
+    types = whole["types"]
+    assert [(t["id"], t["kind"], t["name"]) for t in types] == [
+        (found.id, found.kind.name, found.name) for found in list(btf)[1:]
+    ]
+    by_key = {str(btf[t["id"]]): t for t in types}
+    event, inner = btf["struct event"], btf["struct inner"]
+    assert isinstance(event, btf_module.Composite)
+    assert by_key["struct event"]["size"] == event.size
+    assert by_key["struct event"]["members"][4] == {
+        "bit_offset": event.member("inner").bit_offset,
+        "bitfield_size": 0,
+        "name": "inner",
+        "type": inner.id,
+    }
+    assert by_key["struct event"]["members"][3]["bitfield_size"] == 5
+    assert by_key["enum color"]["values"] == {"RED": 0, "GREEN": 5, "BLUE": -3}
+    assert by_key["enum color"]["is_signed"] is True
+    assert by_key["enum huge"]["values"] == {"TOP": 0xFFFFFFFFFFFFFFFF}
+    assert by_key["_Bool"]["is_bool"] is True
+    assert by_key["int[2][3]"]["size"] == 24
+    assert by_key["int[2][3]"]["nelems"] == 2
+    assert by_key["u32"]["size"] == 4
+    assert by_key["u32"]["target"] == btf["unsigned int"].id
+    assert by_key["struct declared"]["size"] is None
+    program = btf["main_program"]
+    assert isinstance(program, btf_module.Func)
+    assert by_key[str(program)]["linkage"] == "GLOBAL"
+    prototype = types[program.type.id - 1]
+    assert prototype["return_type"] == btf["int"].id
+    assert [param["name"] for param in prototype["params"]] == ["ctx"]
+    (data,) = (t for t in types if t["name"] == ".data")
+    assert {v["name"]: v["size"] for v in data["variables"]}["number"] == 4
+    tags = {t["name"]: t["component"] for t in types if t["kind"] == "DECL_TAG"}
+    assert tags["marked"] is None
+    assert event.members[tags["first"]].name == "flag"
+
+
 def test_lookup(btf: Btf) -> None:
     assert btf["u32"].kind is Kind.TYPEDEF
     assert btf["unsigned int"].kind is Kind.INT
@@ -244,6 +324,12 @@ def test_split_btf_continues_its_base() -> None:
     assert split.find("int").kind is Kind.TYPEDEF
     assert "struct own" not in base
     read_everything(split)
+
+
+def test_a_base_of_the_other_byte_order_is_refused() -> None:
+    base = Btf(raw_btf([], byteorder="big"))
+    with pytest.raises(ObjectFormatError, match="little-endian, and its base is not"):
+        Btf(raw_btf([], b""), base)
 
 
 def test_bitfields_of_old_btf_are_in_the_integer() -> None:
