@@ -195,3 +195,13 @@ uint64_t pybpf_rings_batch(const struct pybpf_rings *);
 const struct pybpf_record *pybpf_rings_records(const struct pybpf_rings *);
 const char *pybpf_rings_data(const struct pybpf_rings *);
 void pybpf_rings_free(struct pybpf_rings *);
+
+/* the kernel's BTF by id */
+struct bpf_btf_info {
+	uint64_t btf;
+	uint32_t btf_size, id;
+	uint64_t name;
+	uint32_t name_len, kernel_btf;
+	...;
+};
+int bpf_btf_get_fd_by_id(uint32_t);

@@ -11,6 +11,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import pybpf
 import pytest
 
 TESTS = Path(__file__).parent
@@ -33,6 +34,14 @@ def user_namespaces():
     probe = ["unshare", "--user", "--map-root-user", "true"]
     if subprocess.run(probe, stderr=subprocess.DEVNULL).returncode:
         kernel_lacks("user namespaces (in a chroot, or by user.max_user_namespaces)")
+
+
+@pytest.fixture
+def kernel_btf():
+    """The running kernel's types."""
+    if not os.path.exists("/sys/kernel/btf/vmlinux"):
+        kernel_lacks("types of its own (CONFIG_DEBUG_INFO_BTF)")
+    return pybpf.Btf.kernel()
 
 
 def bpf_object_path(name):

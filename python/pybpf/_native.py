@@ -164,9 +164,12 @@ def shared_fd(fd: int) -> Any:
     return ffi.gc(handle, lib.pybpf_fd_free)
 
 
-def info(fd: int, structure: str) -> Any:
-    """What the kernel tells of a BPF fd, as ``structure`` ("struct bpf_map_info")."""
-    result = ffi.new(f"{structure} *")
+def info(fd: int, structure: str, **request: int) -> Any:
+    """What the kernel tells of a BPF fd, as ``structure`` ("struct bpf_map_info").
+
+    ``request`` is what it holds before: addresses and sizes of buffers for the kernel to fill.
+    """
+    result = ffi.new(f"{structure} *", request)
     size = ffi.new("uint32_t *", ffi.sizeof(structure))
     check(lib.bpf_obj_get_info_by_fd(fd, result, size), "get information", f"of fd {fd}")
     return result

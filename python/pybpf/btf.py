@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Read BTF, the type information of BPF objects and of the kernel.
 
-Bytes in, facts out: nothing here needs privilege, the kernel or C.  A :class:`Btf` notes where each
-type starts when it is first asked for one and decodes a type when that very type is asked for, so
-that a kernel's hundred thousand types cost little until they are used.  Whatever is wrong with the
-bytes is an :class:`~pybpf.errors.ObjectFormatError` that carries the offset within the BTF.
+Bytes in, facts out: only what says so asks the kernel (pybpf.btf_source).  A :class:`Btf` notes
+where each type starts when it is first asked for one and decodes a type when that very type is
+asked for, so that a kernel's hundred thousand types cost little until they are used.  Whatever is
+wrong with the bytes is an :class:`~pybpf.errors.ObjectFormatError` that carries the offset within
+the BTF.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 from array import array
 from bisect import bisect_left
 from enum import EnumMeta, IntEnum
+from threading import RLock
+from weakref import WeakValueDictionary
 
 from pybpf.errors import LayoutError, NotFoundError, ObjectFormatError
 
@@ -106,10 +110,17 @@ _TAGGED_KINDS: dict[str, tuple[Kind, ...]] = {
 _BARE_KINDS = (Kind.INT, Kind.FLOAT, Kind.TYPEDEF, Kind.FUNC, Kind.VAR, Kind.DATASEC)
 
 
+# What Btf.kernel() gave, by module and its inode; a module that is loaded again has another one.
+_kernel_btfs: dict[tuple[str | None, int], Btf] = {}
+# What Btf.from_id() gave and somebody still has.
+_btfs_by_id: WeakValueDictionary[int, Btf] = WeakValueDictionary()
+_ids_lock = RLock()  # a signal handler may come back here
+
+
 class Btf:
     """The types in ``data``, the raw bytes of a .BTF section or of /sys/kernel/btf/vmlinux.
 
-    ``base`` is the BTF
+    Btf.kernel(), .from_file() and .from_id() get these bytes by themselves.  ``base`` is the BTF
     that a split BTF (a kernel module's) continues.  Ids run from 0, which is void, to
     ``len(btf) - 1``; those below ``len(base)`` are the base's.  ``path`` is mentioned in errors.
 
@@ -123,6 +134,7 @@ class Btf:
     """
 
     __slots__ = (
+        "__weakref__",
         "_data",
         "_found",
         "_positions",
@@ -160,6 +172,68 @@ class Btf:
         self._words = array("I")
         self._positions: array[int] | None = None
         self._read_header()
+
+    @classmethod
+    def kernel(cls, module: str | None = None) -> Btf:
+        """The running kernel's types, or those of a loaded module on top of them.
+
+        Every call gives the same Btf, which stays for the life of the process (a module that was
+        loaded anew has a new one).  Reading it and finding the first type takes 20 ms and 10 MiB.
+
+        Needs a kernel with CONFIG_DEBUG_INFO_BTF (Linux 5.4, 5.11 for modules), NotSupportedError
+        otherwise; no privilege.  NotFoundError where no module of that name has types, also where
+        it is built in: the kernel's own types contain its.
+        """
+        from pybpf import btf_source
+
+        if module == btf_source.VMLINUX:
+            module = None
+        key = module, btf_source.kernel_inode(module)
+        if key not in _kernel_btfs:
+            base = None if module is None else cls.kernel()
+            data, path = btf_source.of_kernel(module)
+            _kernel_btfs.setdefault(key, Btf(data, base, path))
+        return _kernel_btfs[key]
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], base: Btf | None = None) -> Btf:
+        """The types in a file, of either byte order; each call reads it anew.
+
+        That is raw BTF (also BTFhub's, once unpacked) or a 64-bit ELF file with a section .BTF (a
+        BPF object, a kernel module, a vmlinux), of which nothing but that section is read.
+
+        A kernel module's BTF continues its kernel's, the ``base``.  One that was built outside of
+        the kernel's tree may bring along what it needs of it (.BTF.base), which then is the base.
+
+        Raises ObjectFormatError where there is no BTF, ObjectNotFoundError where there is no file.
+        """
+        from pybpf import btf_source
+
+        path = os.fsdecode(path)
+        data, own_base = btf_source.of_file(path)
+        if own_base is not None:
+            base = Btf(own_base, path=path)
+        return Btf(data, base, path)
+
+    @classmethod
+    def from_id(cls, id: int) -> Btf:
+        """The types that the kernel holds under that id, such as ``Map.info().btf_id``.
+
+        As long as somebody has it, another call gives the same Btf.  The kernel's own types, and
+        its modules', are those of Btf.kernel().
+
+        KernelError where there are none.  Needs CAP_SYS_ADMIN, PrivilegeError otherwise.
+        """
+        from pybpf import btf_source
+
+        known = _btfs_by_id.get(id)
+        if known is not None:
+            return known
+        data = btf_source.of_id(id)
+        if isinstance(data, str):
+            return cls.kernel(data)
+        with _ids_lock:
+            return _btfs_by_id.setdefault(id, Btf(data))
 
     def __repr__(self) -> str:
         return f"<Btf of {self.path or f'{len(self._data)} bytes'}>"

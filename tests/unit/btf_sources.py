@@ -16,9 +16,10 @@ from elftools.elf.sections import SymbolTableSection
 
 
 class Compiled:
-    """What clang made of a source: the raw BTF and the initial bytes of each global variable."""
+    """What clang made of a source: the ELF file, the raw BTF and each global's initial bytes."""
 
     def __init__(self, elf: bytes) -> None:
+        self.elf = elf
         file = ELFFile(io.BytesIO(elf))
         btf, symbols = file.get_section_by_name(".BTF"), file.get_section_by_name(".symtab")
         assert btf is not None

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import struct
+import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from pybpf.errors import (
     LayoutError,
     NotFoundError,
     ObjectFormatError,
+    ObjectNotFoundError,
 )
 
 KERNEL = Path("/sys/kernel/btf/vmlinux")
@@ -250,6 +254,107 @@ def test_json_says_what_the_types_say(btf: Btf) -> None:
     tags = {t["name"]: t["component"] for t in types if t["kind"] == "DECL_TAG"}
     assert tags["marked"] is None
     assert event.members[tags["first"]].name == "flag"
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["little", "big"])
+def compiled(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, bytes]:
+    """A BPF object of either byte order, and the BTF in it."""
+    found = compile_bpf(SOURCE, request.param)
+    (tmp_path / "prog.bpf.o").write_bytes(found.elf)
+    return tmp_path / "prog.bpf.o", found.btf
+
+
+def test_from_an_object_and_from_its_raw_btf(compiled: tuple[Path, bytes]) -> None:
+    path, data = compiled
+    raw = path.with_suffix(".btf")
+    raw.write_bytes(data)
+    texts = {Btf.from_file(source).to_json() for source in (path, str(path), os.fsencode(raw))}
+    assert texts == {Btf(data).to_json()}
+    assert repr(Btf.from_file(path)) == f"<Btf of {path}>"
+
+
+def host_elf(folder: Path, **sections: bytes) -> Path:
+    """A relocatable of this machine with these sections: what a vmlinux or a module looks like."""
+    path = folder / "host.o"
+    subprocess.run(["gcc", "-x", "c", "-c", "-", "-o", path], input=b"int x = 1;", check=True)
+    for name, contents in sections.items():
+        (folder / "section").write_bytes(contents)
+        name = "." + name.replace("_", ".")
+        change = f"--add-section={name}={folder / 'section'}"
+        subprocess.run(["objcopy", change, path], check=True)
+    return path
+
+
+def test_from_a_vmlinux_reads_no_more_than_it_needs(tmp_path: Path) -> None:
+    path = host_elf(tmp_path, BTF=compile_bpf(SOURCE).btf)
+    os.truncate(path, 4 << 30)  # a hole after the end
+    tracemalloc.start()
+    btf = Btf.from_file(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert btf["struct event"].size
+    assert peak < 1 << 20
+
+
+def test_from_a_module_with_its_base(tmp_path: Path) -> None:
+    base = raw_btf([(1, info(Kind.INT), 4, 32)], b"\0int\0")
+    own = raw_btf([(5, info(Kind.STRUCT, 1), 4, 1, 1, 0)], b"own\0")
+    path = host_elf(tmp_path, BTF=own)
+    with pytest.raises(ObjectFormatError, match=r"host\.o, .*a split BTF.*needs the base"):
+        Btf.from_file(path)
+    split = Btf.from_file(path, base=Btf(base))
+    assert str(split["struct own"]) == "struct own"
+    assert len(split) == 3
+    path = host_elf(tmp_path, BTF=own, BTF_base=base)
+    assert Btf.from_file(path)["int"].id == 1
+
+
+def test_what_holds_no_btf_is_an_error_with_its_path(tmp_path: Path) -> None:
+    path = host_elf(tmp_path)
+    wrong = tmp_path / "wrong"
+    for contents, message in (
+        (path.read_bytes(), "no section .BTF: .*clang -g.*CONFIG_DEBUG_INFO_BTF"),
+        (b"", "not an ELF file"),
+        (b"#include <stdio.h>", "not an ELF file: it starts with 23 69 6e 63"),
+        (b"\x7fELF", "not an ELF file"),
+        (path.read_bytes()[:100], "cut off"),
+        (path.read_bytes()[:4] + b"\1" + path.read_bytes()[5:], "not a 64-bit ELF file"),
+        (b"\x1f\x8b\x08\0", r"compressed \(gzip\); decompress it"),
+        (b"\xfd7zXZ\0", r"compressed \(xz\)"),
+        (b"\x9f\xeb", "a header of 24 bytes"),
+    ):
+        wrong.write_bytes(contents)
+        with pytest.raises(ObjectFormatError, match=message) as caught:
+            Btf.from_file(wrong)
+        assert caught.value.path == str(wrong)
+    with pytest.raises(ObjectFormatError, match="no regular file"):
+        Btf.from_file(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ObjectFormatError, match="no regular file"):
+        Btf.from_file(tmp_path / "fifo")
+    with pytest.raises(ObjectNotFoundError, match="missing"):
+        Btf.from_file(tmp_path / "missing")
+
+
+def test_damage_that_shows_later_has_the_path_too(tmp_path: Path) -> None:
+    path = tmp_path / "bad.btf"
+    path.write_bytes(raw_btf([(0, info(Kind.PTR), 9)]))
+    pointer = Btf.from_file(path)[1]
+    assert isinstance(pointer, btf_module.Pointer)
+    with pytest.raises(ObjectFormatError, match=f"{path}, offset 0x20: "):
+        pointer.target  # noqa: B018
+
+
+def test_every_truncation_of_an_object_is_an_error_or_whole(tmp_path: Path) -> None:
+    found = compile_bpf(SOURCE)
+    path = tmp_path / "cut.bpf.o"
+    for length in range(0, len(found.elf), 29):
+        path.write_bytes(found.elf[:length])
+        with pytest.raises(ObjectFormatError):
+            Btf.from_file(path)
 
 
 def test_lookup(btf: Btf) -> None:

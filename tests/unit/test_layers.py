@@ -18,7 +18,9 @@ PACKAGE = Path(pybpf.__file__).parent
 # from the bottom to the top; docs/architecture.md draws and explains it
 LAYERS = [
     {"errors", "constants", "_libbpf", "_fast", "verifier"},
-    {"_native", "elf", "btf", "_handles", "kernel", "items"},
+    {"_native", "elf", "_handles", "kernel", "items"},
+    {"btf_source"},
+    {"btf"},
     {"shape"},
     {"layout_check", "dtype"},
     {"layout", "words", "info", "pins"},
