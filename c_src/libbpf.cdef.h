@@ -196,7 +196,7 @@ const struct pybpf_record *pybpf_rings_records(const struct pybpf_rings *);
 const char *pybpf_rings_data(const struct pybpf_rings *);
 void pybpf_rings_free(struct pybpf_rings *);
 
-/* the kernel's BTF by id */
+/* the kernel's BTF by id, and types as C */
 struct bpf_btf_info {
 	uint64_t btf;
 	uint32_t btf_size, id;
@@ -205,3 +205,9 @@ struct bpf_btf_info {
 	...;
 };
 int bpf_btf_get_fd_by_id(uint32_t);
+
+struct pybpf_btf_data {
+	const void *start;
+	uint32_t size;
+};
+int pybpf_btf_dump(const struct pybpf_btf_data *, size_t, int, int);

@@ -15,11 +15,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include <bpf/libbpf_version.h>
-
-#define LIBBPF_AT_LEAST(major, minor) \
-	(LIBBPF_MAJOR_VERSION > (major) || \
-	 (LIBBPF_MAJOR_VERSION == (major) && LIBBPF_MINOR_VERSION >= (minor)))
 
 /* ---- libbpf's messages ------------------------------------------------------------------------- */
 

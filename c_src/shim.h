@@ -14,6 +14,11 @@
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
+#include <bpf/libbpf_version.h>
+
+#define LIBBPF_AT_LEAST(major, minor) \
+	(LIBBPF_MAJOR_VERSION > (major) || \
+	 (LIBBPF_MAJOR_VERSION == (major) && LIBBPF_MINOR_VERSION >= (minor)))
 
 #include "shared_fd.h"
 
@@ -107,3 +112,14 @@ uint64_t pybpf_rings_batch(const struct pybpf_rings *rings);
 const struct pybpf_record *pybpf_rings_records(const struct pybpf_rings *rings);
 const char *pybpf_rings_data(const struct pybpf_rings *rings);
 void pybpf_rings_free(struct pybpf_rings *rings);
+
+/* btf_dump.c: starts a child process that writes the types of the last of ``count`` BTFs, each
+ * continuing the one before it, as C to text_fd, with a NUL at the end once it is whole, and
+ * libbpf's warnings to messages_fd; its exit status is 0 or an errno.  Returns its process id,
+ * which is the caller's to wait for. */
+struct pybpf_btf_data {
+	const void *start;
+	uint32_t size;
+};
+
+int pybpf_btf_dump(const struct pybpf_btf_data *data, size_t count, int text_fd, int messages_fd);

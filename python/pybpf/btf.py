@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Read BTF, the type information of BPF objects and of the kernel.
 
-Bytes in, facts out: only what says so asks the kernel (pybpf.btf_source).  A :class:`Btf` notes
-where each type starts when it is first asked for one and decodes a type when that very type is
-asked for, so that a kernel's hundred thousand types cost little until they are used.  Whatever is
-wrong with the bytes is an :class:`~pybpf.errors.ObjectFormatError` that carries the offset within
-the BTF.
+Bytes in, facts out: only what says so asks the kernel (pybpf.btf_source) or libbpf
+(pybpf.btf_dump).  A :class:`Btf` notes where each type starts when it is first asked for one and
+decodes a type when that very type is asked for, so that a kernel's hundred thousand types cost
+little until they are used.  Whatever is wrong with the bytes is an
+:class:`~pybpf.errors.ObjectFormatError` that carries the offset within the BTF.
 """
 
 from __future__ import annotations
@@ -477,6 +477,31 @@ class Btf:
                 text = self._string(words[position], self._types_start + 4 * position)
                 tags.setdefault(words[position + 2], []).append((words[position + 3], text))
         return tags
+
+    def to_c(self) -> str:
+        """All types as a C header for CO-RE programs, as ``bpftool btf dump ... format c`` has it.
+
+        Of a split BTF its own types and what they need of the base.  The text is libbpf's, between
+        an include guard (__VMLINUX_H__) and the attribute preserve_access_index for each struct
+        (unless BPF_NO_PRESERVE_ACCESS_INDEX is defined).  A kernel's takes 0.1 s and is 3 MiB; that
+        of Linux 7 needs -fms-extensions: it has members that are just ``struct tag;``.
+
+        Raises ObjectFormatError for types that libbpf refuses or cannot cope with: it works in a
+        child process with limits of its own, so that damaged BTF does no harm here.  KernelError
+        where that cannot be started.
+        """
+        from pybpf import btf_dump
+
+        parts: list[bytes] = []
+        part: Btf | None = self
+        while part is not None:
+            part._index()  # whose errors tell more than libbpf's
+            parts.insert(0, part._data)
+            part = part.base
+        try:
+            return btf_dump.to_c(parts)
+        except ObjectFormatError as bad:
+            raise ObjectFormatError(bad.message, self.path) from None
 
     def to_json(self) -> str:
         """All types as JSON, one a line; of a split BTF only its own.

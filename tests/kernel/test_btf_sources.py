@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The running kernel's types, those it holds by id, and what both cost."""
+"""The running kernel's types, those it holds by id, and both as C that compiles and loads."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pybpf
 import pytest
-from bad_objects import AS_NOBODY
+from bad_objects import AS_NOBODY, newest_clang
 from pybpf import Btf, Map
 from pybpf.btf import Composite
 
@@ -95,6 +96,7 @@ toy = Btf.kernel("toy")
 assert toy is Btf.kernel("toy") and toy.base is Btf.kernel()
 own = toy["struct own"]
 assert own.member("member").type is Btf.kernel()["u64"]
+assert "struct own {" in toy.to_c() and "struct task_struct {" not in toy.to_c()
 assert [t["name"] for t in json.loads(toy.to_json())["types"]] == ["own"]
 os.rename("/sys/kernel/btf/toy", "/sys/kernel/btf/old")
 open("/sys/kernel/btf/toy", "wb").write(open("/sys/kernel/btf/old", "rb").read())
@@ -143,7 +145,38 @@ print(json.dumps([first, new, again, resident() - before]))
     assert again < first / 50
 
 
-# ---- as JSON -------------------------------------------------------------------------------------
+# ---- as C, as JSON -------------------------------------------------------------------------------
+
+PROGRAM = """
+#include "vmlinux.h"
+
+#define SEC(name) __attribute__((section(name), used))
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+int parent;
+
+SEC("tp_btf/sched_switch")
+int on_switch(u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[1];
+
+	parent = task->real_parent->tgid;
+	return 0;
+}
+"""
+
+
+def test_the_kernels_types_as_c_make_a_program_that_loads(kernel_btf, tmp_path):
+    (tmp_path / "vmlinux.h").write_text(kernel_btf.to_c())
+    subprocess.run(["gcc", "-fsyntax-only", tmp_path / "vmlinux.h"], check=True)
+    path = tmp_path / "program.bpf.o"
+    command = [newest_clang(), "-target", "bpf", "-g", "-O2", "-Wall", "-Werror", f"-I{tmp_path}"]
+    command += ["-xc", "-", "-c", "-o", path]
+    subprocess.run(command, input=PROGRAM, text=True, check=True)
+    with pybpf.load(path) as obj:
+        assert obj.bss.parent == 0
+    again = Btf.from_file(path)["struct task_struct"]
+    assert again.size == kernel_btf["struct task_struct"].size
 
 
 def test_every_type_is_in_the_json(kernel_btf):
@@ -157,6 +190,39 @@ def test_every_type_is_in_the_json(kernel_btf):
             assert [m["bit_offset"] for m in entry["members"]] == [
                 m.bit_offset for m in found.members
             ]
+
+
+def test_ctrl_c_ends_the_dump_and_leaves_no_process(kernel_btf):
+    """The dumper is stopped in the middle: by a limit of its own it would go on for a second."""
+    endless = (0).to_bytes(4, "little") + (10 << 24).to_bytes(4, "little")  # const of itself
+    types = endless + (1).to_bytes(4, "little")
+    header = [0x0001EB9F, 24, 0, len(types), len(types), 1]
+    data = b"".join(field.to_bytes(4, "little") for field in header) + types + b"\0"
+    timer = threading.Timer(
+        0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)
+    )
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        Btf(data).to_c()
+    timer.join()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_c_is_written_where_children_are_reaped_by_the_kernel(bpf_object):
+    with pybpf.open(bpf_object("typed")) as obj:
+        previous = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            assert "typedef __u32 __be32;" in obj.btf.to_c()
+        finally:
+            signal.signal(signal.SIGCHLD, previous)
+
+
+def test_every_object_as_c(bpf_objects, tmp_path):
+    for path in bpf_objects:
+        (tmp_path / "types.h").write_text(Btf.from_file(path).to_c())
+        command = ["gcc", "-fsyntax-only", "-w", tmp_path / "types.h"]
+        subprocess.run(command, check=True)
 
 
 # ---- by id ---------------------------------------------------------------------------------------

@@ -256,6 +256,93 @@ def test_json_says_what_the_types_say(btf: Btf) -> None:
     assert event.members[tags["first"]].name == "flag"
 
 
+def recompiled(header: str, name: str, byteorder: str, folder: Path) -> btf_module.Composite:
+    """The struct as clang compiles it from a header, which also gcc takes where it is native."""
+    (folder / "vmlinux.h").write_text(header)
+    source = f'#include "{folder}/vmlinux.h"\nstruct {name} {name};'
+    if byteorder == "little":
+        subprocess.run(
+            ["gcc", "-fsyntax-only", "-x", "c", "-"], input=source, text=True, check=True
+        )
+    found = Btf(compile_bpf(source, byteorder).btf)[f"struct {name}"]
+    assert isinstance(found, btf_module.Composite)
+    return found
+
+
+def test_c_compiles_to_the_same_layout(btf: Btf, tmp_path: Path) -> None:
+    event = btf["struct event"]
+    assert isinstance(event, btf_module.Composite)
+    again = recompiled(btf.to_c(), "event", btf.byteorder, tmp_path)
+    assert again.size == event.size
+
+    def layout(of: btf_module.Composite) -> list[tuple[str, int, int]]:
+        return [(m.name, m.bit_offset, m.bitfield_size) for m in of.members]
+
+    assert layout(again) == layout(event)
+
+
+def test_c_of_a_split_has_what_it_needs_of_the_base(tmp_path: Path) -> None:
+    base = Btf(
+        raw_btf(
+            [
+                (1, info(Kind.INT), 4, 1 << 24 | 32),
+                (5, info(Kind.STRUCT, 1), 4, 7, 1, 0),  # struct a { int m; }
+                (9, info(Kind.STRUCT, 1), 4, 7, 1, 0),  # struct b { int m; }
+            ],
+            b"\0int\0a\0m\0b\0",
+        )
+    )
+    split = Btf(raw_btf([(11, info(Kind.STRUCT, 1), 4, 7, 2, 0)], b"own\0"), base)
+    header = split.to_c()
+    assert "struct b" not in header
+    assert recompiled(header, "own", "little", tmp_path).member("m").type.size == 4
+
+
+# Each passes the parser; the comments tell what libbpf's dumper makes of it.
+HOSTILE = {
+    "pointer to itself: endless recursion": [(0, info(Kind.PTR), 1)],
+    "const of itself: an endless list": [(0, info(Kind.CONST), 1), (1, info(Kind.TYPEDEF), 1)],
+    "array of itself: endless recursion": [(0, info(Kind.ARRAY), 0, 1, 1, 2)],
+    "prototype that takes itself: endless recursion": [(0, info(Kind.FUNC_PROTO, 1), 0, 0, 1)],
+    "struct within itself: refused": [(1, info(Kind.STRUCT, 1), 4, 0, 1, 0)],
+    "padding of 4 GiB: endless text": [(1, info(Kind.STRUCT), size) for size in (0x0FFFFFFF,) * 9],
+    "prototypes by the thousand in each other: exponential text": [
+        (0, info(Kind.FUNC_PROTO, 2), 0, 0, i, 0, i) for i in range(50)
+    ]
+    + [(1, info(Kind.TYPEDEF), 50)],
+}
+
+
+@pytest.mark.parametrize("types", HOSTILE.values(), ids=HOSTILE.keys())
+def test_what_libbpf_cannot_write_as_c_is_an_error(types: list[tuple[int, ...]]) -> None:
+    descriptors = os.listdir("/proc/self/fd")
+    with pytest.raises(ObjectFormatError, match="libbpf cannot write these types as C: "):
+        Btf(raw_btf(types, b"\0x\0")).to_c()
+    assert os.listdir("/proc/self/fd") == descriptors
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_types_that_do_not_parse_are_an_error_with_its_offset_before_libbpf_sees_them() -> None:
+    with pytest.raises(ObjectFormatError, match="unknown kind 20") as caught:
+        Btf(raw_btf([(0, info(20), 0)])).to_c()
+    assert caught.value.offset == 24
+
+
+def test_flipped_bytes_are_c_or_an_error() -> None:
+    data = compile_bpf(SOURCE).btf
+    chance = random.Random(2)
+    outcomes = set()
+    for _ in range(100):
+        damaged = bytearray(data)
+        damaged[chance.randrange(24, len(data))] ^= 1 << chance.randrange(8)
+        try:
+            outcomes.add(Btf(bytes(damaged)).to_c()[:8])
+        except ObjectFormatError:
+            outcomes.add("error")
+    assert outcomes == {"#ifndef ", "error"}
+
+
 # ---- files ---------------------------------------------------------------------------------------
 
 
