@@ -127,6 +127,7 @@ int bpf_obj_pin(int, const char *);
 int bpf_obj_get(const char *);
 int bpf_map_get_fd_by_id(uint32_t);
 int bpf_prog_get_fd_by_id(uint32_t);
+int bpf_prog_get_next_id(uint32_t, uint32_t *);
 int bpf_obj_get_info_by_fd(int, void *, uint32_t *);
 
 /* shim.h */

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pybpf.btf import Btf
     from pybpf.constants import AttachType, LinkType, MapFlags, MapType, ProgramType, UpdateFlags
     from pybpf.events import RingReader
+    from pybpf.symbols import Frame
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ __all__ = [
     "BusyError",
     "ClosedError",
     "Error",
+    "Frame",
     "IterationAborted",
     "KernelError",
     "LayoutError",
@@ -101,6 +103,7 @@ __all__ = [
 _LATE = {
     "AttachType": "constants",
     "Btf": "btf",
+    "Frame": "symbols",
     "LinkType": "constants",
     "MapFlags": "constants",
     "MapType": "constants",
