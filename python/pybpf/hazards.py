@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.btf import Type
-    from pybpf.map import ObjectMap
+    from pybpf.object_map import ObjectMap
     from pybpf.object import Object
     from pybpf.shape import Hole
 
