@@ -670,13 +670,23 @@ class _CompositeCodec(_Codec):
     ``declared`` has one slot for each member, an anonymous struct or union being one.
     """
 
-    __slots__ = ("_checked", "_flat", "_mask", "declared", "end", "is_flexible", "slots")
+    __slots__ = (
+        "_checked",
+        "_flat",
+        "_has_padding",
+        "_mask",
+        "declared",
+        "end",
+        "is_flexible",
+        "slots",
+    )
     type: Composite
 
     def __init__(self, type: Composite, depth: int) -> None:
         self.slots: dict[str, _Slot] = {}
         self.declared: list[_Slot] = []
         self._mask: int | None = None
+        self._has_padding: bool | None = None
         self._checked: set[_AnyClass] = set()
         self._flat: _Flat | bool | None = True  # which is: not asked for yet
         self.type = type
@@ -871,6 +881,11 @@ class _CompositeCodec(_Codec):
                 mask |= slot.mask
             self._mask = mask
         return self._mask
+
+    def cleaned(self, data: bytes) -> bytes:
+        if self._has_padding is None:
+            self._has_padding = self.mask != (1 << 8 * self.size) - 1
+        return super().cleaned(data) if self._has_padding else data
 
     def unknown_member(self, name: object) -> str:
         """What to say about a ``name`` that is not a member's."""
