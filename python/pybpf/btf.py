@@ -951,7 +951,7 @@ class Enum(_Sized):
         """An IntEnum class of the enumerators; always the same one.
 
         A number that has no name stays an int: ``enum(99)`` is 99.  Names that Python's enum keeps
-        for itself ("mro", "_x_") are not members.
+        for itself ("mro", "_x_"), and those of damaged BTF that are none, are not members.
         """
         try:
             return self._enum
@@ -960,7 +960,8 @@ class Enum(_Sized):
             members = {
                 word: number
                 for word, number in self.values.items()
-                if word != "mro"
+                if word.isidentifier()
+                and word != "mro"
                 and not (word.startswith("_") and word.endswith("_"))
                 and not word.startswith(f"_{name}__")
             }

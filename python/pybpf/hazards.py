@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf.btf import Type
-    from pybpf.object_map import ObjectMap
     from pybpf.object import Object
+    from pybpf.object_map import ObjectMap
     from pybpf.shape import Hole
 
 # of MapType, without the enum's import: HASH, PERCPU_HASH, LRU_HASH, LRU_PERCPU_HASH, HASH_OF_MAPS,

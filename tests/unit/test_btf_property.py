@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pybpf.btf import Btf, Kind
 from pybpf.errors import LayoutError
-from pybpf.layout import Struct, decode, encode
+from pybpf.layout import Chars, Struct, decode, encode
 
 Order = Literal["little", "big"]
 
@@ -117,11 +117,11 @@ class Text:
         char = writer.add(writer.name("char"), info(Kind.INT), 1, 1 << 24 | 8)
         return writer.add(0, info(Kind.ARRAY), 0, char, char, self.size)
 
-    def value(self, random: Random) -> str:
-        return "".join(random.choices("abc", k=random.randint(0, self.size)))
+    def value(self, random: Random) -> Chars:
+        return Chars(bytes(random.choices(b"abc", k=random.randint(0, self.size))))
 
-    def number(self, value: str, order: Order) -> int:
-        return int.from_bytes(value.encode().ljust(self.size, b"\0"), order)
+    def number(self, value: Chars, order: Order) -> int:
+        return int.from_bytes(value.ljust(self.size, b"\0"), order)
 
     def mask(self, order: Order) -> int:
         return (1 << 8 * self.size) - 1
@@ -320,5 +320,7 @@ def assert_holds(found: Any, value: Any) -> None:
         for element, part in zip(found, value, strict=True):
             assert_holds(element, part)
     else:
+        if isinstance(found, str):  # as asdict() has it
+            found = Chars(found.encode())
         assert type(found) is type(value)
         assert found == value

@@ -15,7 +15,6 @@ EXAMPLES = [
     errors.ObjectFormatError("is text", "prog.o", ".BTF", 16),
     errors.NotFoundError("map", "evnts", ["events", "counts"]),
     errors.LayoutError("4 bytes, not 5"),
-    errors.IterationAborted("map 'm' changes too fast"),
     errors.StateError("not now"),
     errors.ClosedError("closed"),
     errors.BusyError("busy"),
@@ -33,6 +32,7 @@ EXAMPLES = [
     errors.MapFullError("update", "map 'x'", errno.E2BIG),
     errors.PrivilegeError("load", "object 'x'", errno.EPERM, hint="lacks CAP_BPF"),
     errors.NotSupportedError("open", "x", errno.EOPNOTSUPP),
+    errors.IterationAborted("map 'm' changes too fast"),
 ]
 
 
