@@ -10,12 +10,8 @@
  */
 #include "fast.h"
 
-#include <linux/bpf.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "shared_fd.h"
 
@@ -30,6 +26,7 @@ struct side {
 	uint32_t size, count;
 	struct number *numbers; /* all there is in it, where that is integers alone */
 	PyObject *ctype;	/* the class of a struct; NULL for an integer */
+	newfunc new;		/* of that class */
 	bool has_padding;	/* of that struct: its memory must not reach the kernel unseen */
 };
 
@@ -141,31 +138,22 @@ static bool prepare(const struct side *side, PyObject *value, struct argument *a
 	return true;
 }
 
-/* 0, or a negative errno; every command here needs at most four fields of union bpf_attr. */
-static int map_command(struct pybpf_fd *map, int command, const void *key, const void *value)
+static int element(struct pybpf_fd *map, int command, const void *key, const void *value)
 {
-	union bpf_attr attr;
-	int fd = pybpf_fd_enter(map), result;
+	int fd = pybpf_fd_enter(map), err;
 
 	if (fd < 0)
 		return fd;
-	memset(&attr, 0, offsetof(union bpf_attr, flags) + sizeof(attr.flags));
-	attr.map_fd = (uint32_t)fd;
-	attr.key = (uint64_t)(uintptr_t)key;
-	attr.value = (uint64_t)(uintptr_t)value;
-	result = (int)syscall(__NR_bpf, command, &attr, offsetof(union bpf_attr, flags) + sizeof(attr.flags));
-	if (result < 0)
-		result = -errno;
+	err = pybpf_element(command, fd, key, value, 0);
 	pybpf_fd_leave(map);
-	return result;
+	return err;
 }
 
 /* Without __init__, which is Python and only sets what keywords say. */
-static PyObject *new_struct(PyObject *ctype)
+static PyObject *new_struct(const struct side *side)
 {
-	newfunc new = (newfunc)PyType_GetSlot((PyTypeObject *)ctype, Py_tp_new);
 	PyObject *none = PyTuple_New(0);
-	PyObject *value = none ? new((PyTypeObject *)ctype, none, NULL) : NULL;
+	PyObject *value = none ? side->new((PyTypeObject *)side->ctype, none, NULL) : NULL;
 
 	Py_XDECREF(none);
 	return value;
@@ -184,12 +172,12 @@ static int lookup(struct elements *self, PyObject *key, PyObject **result)
 	    !prepare(&self->key, key, &raw_key))
 		return -1;
 	if (self->value.ctype) {
-		*result = new_struct(self->value.ctype);
+		*result = new_struct(&self->value);
 		if (!*result)
 			return 1;
 		memory = address_of(*result);
 	}
-	err = map_command(self->map, BPF_MAP_LOOKUP_ELEM, raw_key.start, memory);
+	err = element(self->map, BPF_MAP_LOOKUP_ELEM, raw_key.start, memory);
 	if (err) {
 		Py_CLEAR(*result);
 		return err == -ENOENT ? 0 : -1;
@@ -266,7 +254,7 @@ static int delete_element(PyObject *object, PyObject *key)
 	int err = -1;
 
 	if (self->map && prepare(&self->key, key, &raw_key)) {
-		err = map_command(self->map, BPF_MAP_DELETE_ELEM, raw_key.start, NULL);
+		err = element(self->map, BPF_MAP_DELETE_ELEM, raw_key.start, NULL);
 		if (err == -ENOENT) {
 			PyErr_SetObject(PyExc_KeyError, key);
 			return -1;
@@ -285,7 +273,7 @@ static int elements_setitem(PyObject *object, PyObject *key, PyObject *value)
 		return delete_element(object, key);
 	if (self->map && prepare(&self->key, key, &raw_key) &&
 	    prepare(&self->value, value, &raw_value))
-		err = map_command(self->map, BPF_MAP_UPDATE_ELEM, raw_key.start, raw_value.start);
+		err = element(self->map, BPF_MAP_UPDATE_ELEM, raw_key.start, raw_value.start);
 	return err ? through_python(object, name_setitem, key, value) : 0;
 }
 
@@ -332,19 +320,20 @@ static bool set_side(struct side *side, PyObject *described)
 	if (ctype != Py_None) {
 		Py_INCREF(ctype);
 		side->ctype = ctype;
+		side->new = (newfunc)PyType_GetSlot((PyTypeObject *)ctype, Py_tp_new);
 	}
 	return set_numbers(side, numbers);
 }
 
 /* Whether address_of() is right for a class, by ctypes.addressof(); -1 with an exception. */
-static int knows_address_of(PyObject *ctype, PyObject *addressof)
+static int knows_address_of(const struct side *side, PyObject *addressof)
 {
 	PyObject *value, *address = NULL;
 	int knows = -1;
 
-	if (!ctype)
+	if (!side->ctype)
 		return 1;
-	value = new_struct(ctype);
+	value = new_struct(side);
 	if (value)
 		address = PyObject_CallFunctionObjArgs(addressof, value, NULL);
 	if (address)
@@ -371,9 +360,9 @@ static PyObject *elements_accelerate(PyObject *object, PyObject *arguments)
 	self->map_owner = owner;
 	if (!set_side(&self->key, key) || !set_side(&self->value, value))
 		return NULL;
-	knows = knows_address_of(self->key.ctype, addressof);
+	knows = knows_address_of(&self->key, addressof);
 	if (knows == 1)
-		knows = knows_address_of(self->value.ctype, addressof);
+		knows = knows_address_of(&self->value, addressof);
 	if (knows < 0)
 		return NULL;
 	/* last: from here on other threads use it */

@@ -17,7 +17,9 @@ static int exec_module(PyObject *module)
 {
 	if (add(module, "Elements", pybpf_elements_type()) < 0)
 		return -1;
-	return add(module, "TestRunResult", pybpf_test_run_result_type());
+	if (add(module, "TestRunResult", pybpf_test_run_result_type()) < 0)
+		return -1;
+	return add(module, "Runs", pybpf_runs_type());
 }
 
 static PyMethodDef methods[] = {

@@ -8,5 +8,6 @@
 /* New references, or NULL with an exception. */
 PyObject *pybpf_elements_type(void);
 PyObject *pybpf_test_run_result_type(void);
+PyObject *pybpf_runs_type(void);
 
 PyObject *pybpf_test_run(PyObject *module, PyObject *const *arguments, Py_ssize_t count);

@@ -74,7 +74,8 @@ int pybpf_map_lookup_many(struct pybpf_fd *map, const char *keys, size_t key_siz
 	if (fd < 0)
 		return fd;
 	for (size_t i = 0; i < count; i++) {
-		err = bpf_map_lookup_elem_flags(fd, keys + i * key_size, values + i * value_size, flags);
+		err = pybpf_element(BPF_MAP_LOOKUP_ELEM, fd, keys + i * key_size,
+				    values + i * value_size, flags);
 		if (err && err != -ENOENT)
 			break;
 		found[i] = err == 0;
@@ -162,20 +163,24 @@ int pybpf_map_read_batch(struct pybpf_fd *map, bool remove, void *from, void *to
 /*
  * The kernel starts over when the key to go on from has vanished, and meets again a key that was
  * updated meanwhile.  So a walk remembers the keys it gave: a table of open addressing whose entries
- * are places in `keys`, counted from 1.
+ * are places in `keys`, counted from 1, below half of the key's hash.
  */
 struct pybpf_walk {
 	struct pybpf_fd *map;
 	size_t key_size;
 	char *previous, *next, *missing;
 	char *keys;
-	uint32_t *table;
+	uint64_t *table;
 	size_t count, capacity, table_size;
 	uint64_t again, again_limit;
 	bool started, has_missing;
 };
 
-struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *map, size_t key_size, uint64_t again_limit)
+#define MIN_KEYS 1024
+#define MAX_KEYS_AT_FIRST (1u << 20)
+
+struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *map, size_t key_size, uint32_t expected,
+				  uint64_t again_limit)
 {
 	struct pybpf_walk *walk = calloc(1, sizeof(*walk));
 
@@ -184,6 +189,9 @@ struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *map, size_t key_size, uint64_
 	walk->map = map;
 	walk->key_size = key_size;
 	walk->again_limit = again_limit;
+	walk->capacity = MIN_KEYS;
+	while (walk->capacity < expected && walk->capacity < MAX_KEYS_AT_FIRST)
+		walk->capacity *= 2;
 	walk->previous = malloc(3 * key_size);
 	if (!walk->previous) {
 		free(walk);
@@ -217,24 +225,36 @@ static uint64_t hash(const char *key, size_t size)
 	return h;
 }
 
-static uint32_t *place(const struct pybpf_walk *walk, const char *key)
-{
-	size_t size = walk->key_size, mask = walk->table_size - 1;
-	size_t at = hash(key, size) & mask;
+#define PLACE(entry) ((uint32_t)(entry))
+#define HASH_HALF 0xffffffff00000000u
 
-	while (walk->table[at] && memcmp(walk->keys + (walk->table[at] - 1) * size, key, size))
-		at = (at + 1) & mask;
+/* Where a key of that hash is in the table, or would be. */
+static uint64_t *entry_of(const struct pybpf_walk *walk, const char *key, uint64_t hash)
+{
+	size_t mask = walk->table_size - 1, at = (size_t)hash & mask;
+
+	for (;; at = (at + 1) & mask) {
+		uint64_t entry = walk->table[at];
+
+		if (!entry)
+			break;
+		if ((entry & HASH_HALF) == (hash & HASH_HALF) &&
+		    !memcmp(walk->keys + (size_t)(PLACE(entry) - 1) * walk->key_size, key, walk->key_size))
+			break;
+	}
 	return &walk->table[at];
 }
 
 static bool make_room(struct pybpf_walk *walk)
 {
-	size_t capacity = walk->capacity ? 2 * walk->capacity : 1024;
+	size_t capacity = 2 * walk->capacity;
 	char *keys;
-	uint32_t *table;
+	uint64_t *table;
 
-	if (walk->count < walk->capacity)
+	if (walk->table && walk->count < walk->capacity)
 		return true;
+	if (!walk->table)
+		capacity = walk->capacity;
 	keys = realloc(walk->keys, capacity * walk->key_size);
 	if (!keys)
 		return false;
@@ -246,23 +266,27 @@ static bool make_room(struct pybpf_walk *walk)
 	walk->table = table;
 	walk->table_size = 2 * capacity;
 	walk->capacity = capacity;
-	for (size_t i = 0; i < walk->count; i++)
-		*place(walk, keys + i * walk->key_size) = (uint32_t)i + 1;
+	for (size_t i = 0; i < walk->count; i++) {
+		const char *key = keys + i * walk->key_size;
+		uint64_t h = hash(key, walk->key_size);
+
+		*entry_of(walk, key, h) = (h & HASH_HALF) | (i + 1);
+	}
 	return true;
 }
 
 /* 1 where the key is new, 0 where it was given before. */
 static int remember(struct pybpf_walk *walk, const char *key)
 {
-	uint32_t *entry;
+	uint64_t h = hash(key, walk->key_size), *entry;
 
 	if (!make_room(walk))
 		return -ENOMEM;
-	entry = place(walk, key);
+	entry = entry_of(walk, key, h);
 	if (*entry)
 		return ++walk->again > walk->again_limit ? -ELOOP : 0;
 	memcpy(walk->keys + walk->count * walk->key_size, key, walk->key_size);
-	*entry = (uint32_t)++walk->count;
+	*entry = (h & HASH_HALF) | ++walk->count;
 	return 1;
 }
 
@@ -272,11 +296,12 @@ static int step(struct pybpf_walk *walk, int fd, char *value, uint64_t flags)
 	size_t size = walk->key_size;
 
 	for (;;) {
-		int err = bpf_map_get_next_key(fd, walk->started ? walk->previous : NULL, walk->next);
+		int err = pybpf_element(BPF_MAP_GET_NEXT_KEY, fd,
+					walk->started ? walk->previous : NULL, walk->next, 0);
 
 		if (err)
 			return err == -ENOENT ? 0 : err;
-		err = value ? bpf_map_lookup_elem_flags(fd, walk->next, value, flags) : 0;
+		err = value ? pybpf_element(BPF_MAP_LOOKUP_ELEM, fd, walk->next, value, flags) : 0;
 		if (err && err != -ENOENT)
 			return err;
 		/*

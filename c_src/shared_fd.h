@@ -6,9 +6,21 @@
 #pragma once
 
 #include <errno.h>
+#include <linux/bpf.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+/* In the library whose syscall() is routed through the shim, straight to the C library's. */
+#ifdef PYBPF_WRAP_SYSCALL
+long __real_syscall(long number, ...);
+#define pybpf_syscall __real_syscall
+#else
+#define pybpf_syscall syscall
+#endif
 
 /* What calls give, negated, after pybpf_fd_close(); the kernel's BPF commands never do. */
 #define PYBPF_CLOSED ESHUTDOWN
@@ -42,4 +54,22 @@ static inline int pybpf_fd_enter(struct pybpf_fd *fd)
 		return -PYBPF_CLOSED;
 	}
 	return fd->number;
+}
+
+/*
+ * A command on one element of a map (look up, update, delete, next key): 0 or a negative errno.  libbpf
+ * does the same, and clears and checks more on the way than a loop over elements can hide.
+ */
+static inline int pybpf_element(int command, int map_fd, const void *key, const void *value,
+				uint64_t flags)
+{
+	union bpf_attr attr;
+	const size_t size = offsetof(union bpf_attr, flags) + sizeof(attr.flags);
+
+	memset(&attr, 0, size);
+	attr.map_fd = (uint32_t)map_fd;
+	attr.key = (uint64_t)(uintptr_t)key;
+	attr.value = (uint64_t)(uintptr_t)value;
+	attr.flags = flags;
+	return pybpf_syscall(__NR_bpf, command, &attr, size) < 0 ? -errno : 0;
 }

@@ -88,10 +88,12 @@ int pybpf_map_delete_many(struct pybpf_fd *map, const char *keys, size_t key_siz
 int pybpf_map_read_batch(struct pybpf_fd *map, bool remove, void *from, void *to, char *keys,
 			 char *values, uint32_t *count, uint64_t flags);
 
-/* All keys of a map, each once, by asking for one after the other; the map must outlive the walk. */
+/* All keys of a map, about `expected`, each once, by asking for one after the other; the map must
+ * outlive the walk. */
 struct pybpf_walk;
 
-struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *map, size_t key_size, uint64_t again_limit);
+struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *map, size_t key_size, uint32_t expected,
+				  uint64_t again_limit);
 int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t value_size,
 		    int capacity, uint64_t flags);
 void pybpf_walk_free(struct pybpf_walk *walk);

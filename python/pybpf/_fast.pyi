@@ -1,6 +1,6 @@
 from typing import Any, Generic, NamedTuple, overload
 
-from typing_extensions import TypeVar
+from typing_extensions import Buffer, TypeVar
 
 K = TypeVar("K", default=Any)
 V = TypeVar("V", default=Any)
@@ -24,6 +24,20 @@ class TestRunResult(NamedTuple):
     data_out: bytes
     ctx_out: bytes
     duration_ns: int
+
+class Runs:
+    def test_run(
+        self,
+        data: Buffer | None = None,
+        *,
+        ctx: Buffer | None = None,
+        repeat: int = 1,
+        data_out_size: int | None = None,
+        flags: int = 0,
+        cpu: int = 0,
+        batch_size: int = 0,
+    ) -> TestRunResult: ...
+    def _accelerate(self, owner: object, address: int, ctx_out: int, /) -> None: ...
 
 def test_run(
     program: int,

@@ -103,7 +103,7 @@ def _slots(access: Access, capacity: int) -> Iterator[Chunk]:
         indexes = range(start, min(start + capacity, access.max_entries))
         keys = b"".join(number.to_bytes(4, sys.byteorder) for number in indexes)
         values, found = lookup_raw(access, keys, len(indexes), 0)
-        if all(found):
+        if 0 not in found:
             yield memoryview(keys), values, len(indexes)
         else:
             yield _only(access, keys, values, [at for at, there in enumerate(found) if there])
@@ -121,7 +121,10 @@ def _only(access: Access, keys: bytes, values: memoryview, places: list[int]) ->
 def _walk(access: Access, capacity: int, values: bool = True) -> Iterator[Chunk]:
     buffers = _Buffers(access, max(capacity, 256))
     limit = _AGAIN_FACTOR * access.max_entries + _AGAIN_MORE
-    walk = ffi.gc(lib.pybpf_walk_new(access.handle, access.key_size, limit), lib.pybpf_walk_free)
+    walk = ffi.gc(
+        lib.pybpf_walk_new(access.handle, access.key_size, access.max_entries, limit),
+        lib.pybpf_walk_free,
+    )
     into = buffers.values if values else ffi.NULL
     while True:
         count = lib.pybpf_walk_next(
@@ -210,7 +213,7 @@ def lookup_many(access: Access, keys: Sequence[Any], default: Any, flags: int) -
     raw_keys = access.key.encode_many(keys)
     values, found = lookup_raw(access, raw_keys, len(keys), flags)
     decoded = list(access.value.decode_many(values, len(keys)))
-    if not all(found):
+    if 0 in found:
         for at, there in enumerate(found):
             if not there:
                 decoded[at] = default

@@ -7,7 +7,7 @@ import errno as _errno
 import os
 
 from pybpf import _native
-from pybpf._native import ffi, lib
+from pybpf._native import Runs, ffi, lib
 from pybpf.errors import (
     ENOTSUPP,
     AttachError,
@@ -56,7 +56,7 @@ class Runner:
         lib.pybpf_fd_close(self.handle)
 
 
-class Program(KernelObject):
+class Program(KernelObject, Runs):
     """A program that the kernel holds.
 
     Made by Program.open_pinned(), .from_id() and .from_fd(), which own their descriptor: close it,
@@ -101,7 +101,7 @@ class Program(KernelObject):
         with self._borrow_fd() as fd:
             return info.program_info(fd)
 
-    def test_run(
+    def _test_run(
         self,
         data: Buffer | None = None,
         *,
@@ -112,14 +112,7 @@ class Program(KernelObject):
         cpu: int = 0,
         batch_size: int = 0,
     ) -> TestRunResult:
-        """Run the program in the kernel on given input (BPF_PROG_TEST_RUN).
-
-        ``data`` is a packet for network programs, ``ctx`` the context structure as bytes.  Up to
-        ``data_out_size`` bytes of the packet afterwards come back (256 more than ``data`` unless
-        given) and as many bytes of context as went in.  KernelError where the kernel refuses the
-        input or the program's type has no test run, ValueError for a ``repeat`` below 1.  Needs
-        what loading the program needs.
-        """
+        """test_run(), whose simplest calls C answers; all others come here."""
         if repeat < 1:
             raise ValueError(f"repeat is at least 1, not {repeat}")
         runner = self._runner or self._make_runner()
@@ -142,8 +135,9 @@ class Program(KernelObject):
 
     def _make_runner(self) -> Runner:
         with self._borrow_fd() as fd:
-            self._runner = Runner(fd, int(self.type))
-        return self._runner
+            runner = self._runner = Runner(fd, int(self.type))
+        self._accelerate(runner.handle, runner.address, runner.ctx_out)
+        return runner
 
     def _run_refused(self, errno: int) -> Exception:
         if errno == lib.PYBPF_CLOSED:

@@ -107,6 +107,7 @@ int accept_none(void *ctx)
 PROGRAM_KEYS = {"name", "section", "type", "type_id", "insns", "autoload"}
 PROGRAM_KEYS |= {"attach_type", "attach_type_id"}
 MAP_KEYS = {"name", "type", "type_id", "key_size", "value_size", "max_entries", "flags", "pinning"}
+MAP_KEYS |= {"key_padding"}
 CHECKED_KEYS = {"name", "loaded", "insns", "jited_size", "log_summary"}
 ERROR_KEYS = {"type", "stage", "errno", "program", "message", "log"}
 

@@ -216,6 +216,8 @@ def iterate(reader):
 
 ended = {"closed": 0, "iterated": 0}
 with pybpf.load(sys.argv[1]) as obj:
+    produce()  # after its first run a program has a second descriptor
+    obj.events("readings").read_batch(0)
     before = len(os.listdir("/proc/self/fd"))
     for use in [wait, poll, iterate] * 60:
         reader = obj.events("readings")

@@ -196,22 +196,28 @@ def test_bools_are_true_or_false(typed):
 
 
 @pytest.mark.parametrize(
-    ("data", "key"),
+    ("data", "text"),
     [
         (b"eth0", "eth0"),
         (b"", ""),
         (b"every byte of it", "every byte of it"),
         ("zwölf".encode(), "zwölf"),
+        (b"old\0garbage", "old"),
+        (b"\0abstract", ""),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        ("fifteen bytes ö".encode()[:-1], "fifteen bytes \ufffd"),
     ],
 )
-def test_what_is_no_text_comes_as_bytes_and_finds_its_entry_again(typed, data, key):
+def test_text_comes_as_bytes_that_find_their_entry_again(typed, data, text):
     names = typed.maps["names"]
     names[data.ljust(16, b"\0")] = 7
-    assert list(names) == [key]
-    assert dict(names) == dict(names.items()) == {key: 7}
+    (key,) = names
+    assert (key, key.text) == (data, text)
+    assert dict(names) == dict(names.items()) == {data: 7}
     names[key] = 8
+    assert names[data] == 8
     assert names.popitem() == (key, 8)
-    names[key] = 9
+    names[text] = 9
     del names[next(iter(names))]
     assert len(names) == 0
 

@@ -56,7 +56,7 @@ def take_stacks(bpf_object):
 def stack(obj, map_name, variable):
     stack_id = obj.data[variable]
     assert stack_id >= 0
-    return obj.maps[map_name].lookup(stack_id)
+    return obj.maps[map_name].lookup_bytes(stack_id)
 
 
 KINDS = {
