@@ -47,7 +47,7 @@ class Handle(Uncopyable):
     def __init__(self, resource: Any, destroy: Callable[[Any], object], what: str) -> None:
         self._resource = [resource]
         self._destroy = destroy
-        self._users: set[int] = set()
+        self._users: set[object] = set()
         self._closed = False
         self.what = what
 
@@ -58,6 +58,25 @@ class Handle(Uncopyable):
     def borrow(self) -> Borrow:
         """``with handle.borrow() as resource``: valid inside the block; ClosedError after close."""
         return Borrow(self)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """``function(*arguments)`` within a borrow, for what is itself quicker than a Borrow is.
+
+        Interrupts come when a call begins or has returned.  So none comes between the borrow's end
+        and what is done before it, and the outer ``finally`` follows even one that comes after it.
+        """
+        user = object()
+        try:
+            try:
+                self._users.add(user)  # before looking, as in Borrow
+                if self._closed:
+                    raise ClosedError(f"{self.what} is closed")
+                return function(*arguments)
+            finally:
+                self._users.discard(user)
+        finally:
+            if self._closed:
+                self._destroy_unused()
 
     def close(self) -> None:
         """Destroy the resource, once; BusyError while it is borrowed."""
