@@ -154,7 +154,9 @@ class Declared:
             return getter(self._pointer)
 
     def _set(self, what: str, setter: Callable[..., int], *values: Any) -> None:
-        self._owner._require_open(f"set {what} of {self._noun} {self._name!r}")
-        with self._owner._handle.borrow():
-            code = setter(self._pointer, *values)
+        # a size moves the memory of variables, which nobody may use or load meanwhile
+        with self._owner._loading:
+            self._owner._require_open(f"set {what} of {self._noun} {self._name!r}")
+            with self._owner._handle.borrow():
+                code = setter(self._pointer, *values)
         _native.check(code, f"set {what} of", f"{self._noun} {self._name!r}")
