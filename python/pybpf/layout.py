@@ -651,12 +651,16 @@ class _BitSlot(_Slot):
             number -= self.ones + 1
         return self.codec.convert(number)
 
-    def store(self, owner: Struct, value: Any) -> None:
+    def merged(self, old: bytes, value: Any) -> bytes:
+        """The ``old`` bytes that hold the bitfield, with ``value`` in it."""
         number = self.codec.checked(value) & self.ones
-        order, address = self.codec.order, ctypes.addressof(owner) + self.offset
-        old = int.from_bytes(ctypes.string_at(address, self.size), order)
-        new = old & ~(self.ones << self.shift) | number << self.shift
-        ctypes.memmove(address, new.to_bytes(self.size, order), self.size)
+        rest = int.from_bytes(old, self.codec.order) & ~(self.ones << self.shift)
+        return (rest | number << self.shift).to_bytes(self.size, self.codec.order)
+
+    def store(self, owner: Struct, value: Any) -> None:
+        address = ctypes.addressof(owner) + self.offset
+        packed = self.merged(ctypes.string_at(address, self.size), value)
+        ctypes.memmove(address, packed, self.size)
 
     @property
     def mask(self) -> int:
