@@ -46,7 +46,7 @@ from pybpf.object import Object
 from pybpf.object_map import ObjectMap
 from pybpf.opening import load, open
 from pybpf.program import ObjectProgram, Program
-from pybpf.variables import Section
+from pybpf.variables import GlobalVariable, Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,10 +54,12 @@ if TYPE_CHECKING:
     from pybpf.constants import AttachType, LinkType, MapFlags, MapType, ProgramType, UpdateFlags
     from pybpf.events import RingReader
     from pybpf.symbols import Frame
+    from pybpf.views import ArrayView, StructView
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArrayView",
     "AttachError",
     "AttachType",
     "Btf",
@@ -65,6 +67,7 @@ __all__ = [
     "ClosedError",
     "Error",
     "Frame",
+    "GlobalVariable",
     "IterationAborted",
     "KernelError",
     "LayoutError",
@@ -91,6 +94,7 @@ __all__ = [
     "RingReader",
     "Section",
     "StateError",
+    "StructView",
     "UpdateFlags",
     "VerifierError",
     "libbpf_version",
@@ -101,6 +105,7 @@ __all__ = [
 # Imported at first use: a program that only loads and attaches is measured from its start, and
 # needs neither enum nor a BTF parser.
 _LATE = {
+    "ArrayView": "views",
     "AttachType": "constants",
     "Btf": "btf",
     "Frame": "symbols",
@@ -109,6 +114,7 @@ _LATE = {
     "MapType": "constants",
     "ProgramType": "constants",
     "RingReader": "events",
+    "StructView": "views",
     "UpdateFlags": "constants",
 }
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Items(Mapping["str", "Any"]):
-    """The maps or programs of an object by name, in the object's order; NotFoundError suggests."""
+    """Maps, programs or sections of an object by name, in its order; NotFoundError suggests."""
 
     def __init__(self, kind: str, items: Iterable[Any]) -> None:
         self._kind = kind

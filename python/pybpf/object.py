@@ -58,7 +58,8 @@ class Object(Uncopyable):
     """A BPF object: its programs, maps, variables and what is attached of it.
 
     It owns everything in it: programs and maps end with close() unless pinned, and so do links.
-    Made by open() and load().
+    Made by open() and load().  ``programs``, ``maps`` and ``sections`` (".data.custom") hold it by
+    name, ``variables`` those of all sections.
     """
 
     def __init__(
@@ -86,11 +87,14 @@ class Object(Uncopyable):
         self._btf: Btf | None = None
         self.programs = Items("program", self._walk(lib.bpf_object__next_program, ObjectProgram))
         self.maps = Items("map", self._walk(lib.bpf_object__next_map, ObjectMap))
-        self.sections = {
-            section: Section(self, memory, section)
-            for memory in self.maps.values()
-            if (section := _section_name(memory))
-        }
+        self.sections = Items(
+            "section",
+            (
+                Section(self, memory, section)
+                for memory in self.maps.values()
+                if (section := _section_name(memory))
+            ),
+        )
         self.variables = Variables(self.sections)
 
     def _walk(self, following: Callable[..., Any], item: type[Item]) -> Iterator[Item]:
@@ -168,13 +172,12 @@ class Object(Uncopyable):
 
     @property
     def kconfig(self) -> Section:
-        """``extern ... __kconfig`` values; they have their values after load()."""
+        """``extern ... __kconfig`` values: load() sets them, to zero where weak and unknown."""
         return self._section(".kconfig")
 
     def _section(self, name: str) -> Section:
-        if name not in self.sections:
-            raise NotFoundError("section", name, self.sections)
-        return self.sections[name]
+        section: Section = self.sections[name]
+        return section
 
     # -- load --
 

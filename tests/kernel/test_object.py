@@ -145,7 +145,7 @@ def test_live_variables_reach_the_program_after_load(loaded):
     loaded.sections[".data.custom"].custom = 9
     assert run_all(loaded).retval == 9
     assert loaded.data.total == 1 + 2 + 3 + 4 - 5
-    assert loaded.variables["runs"] == 2
+    assert loaded.variables["runs"].value == 2
 
 
 def test_a_false_bool_is_seen_by_the_program(everything):
@@ -222,7 +222,7 @@ def test_a_variable_named_like_a_method_is_an_item(sections):
         assert sections.bss[name] == 0
     assert list(sections.bss.keys()) == ["zero", "keys", "map"]
     sections.bss["keys"] = 2
-    sections.variables["map"] = 3
+    sections.variables["map"].value = 3
     assert dict(sections.bss) == {"zero": 0, "keys": 2, "map": 3}
     sections.load()
     assert sections.programs["sum"].test_run(ctx=bytes(8)).retval == 43021 + 3200000

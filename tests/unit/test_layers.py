@@ -24,7 +24,7 @@ LAYERS = [
     {"shape"},
     {"layout_check", "dtype"},
     {"layout", "words", "info", "pins", "symbols"},
-    {"codec", "variable_text", "load_errors", "kernel_object", "hazards"},
+    {"codec", "views", "variable_text", "load_errors", "kernel_object", "hazards"},
     {"access"},
     {"bulk", "map_memory"},
     {"map_arrays"},

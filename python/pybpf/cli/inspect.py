@@ -99,12 +99,11 @@ def describe(path: str, obj: Object) -> dict[str, Any]:
         "variables": [
             {
                 "name": name,
-                "section": section.name,
-                "type": str(section.variable(name).type),
-                "size": section.variable(name).size,
+                "section": variable.section.name,
+                "type": str(variable.type),
+                "size": variable.size,
             }
-            for section in obj.sections.values()
-            for name in section
+            for name, variable in obj.variables.items()
         ],
     }
 

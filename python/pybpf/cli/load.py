@@ -188,12 +188,12 @@ def configure(obj: Object, path: str, options: argparse.Namespace) -> None:
 
 
 def set_variable(obj: Object, name: str, text: str) -> None:
-    section = obj.variables.section_of(name)
+    variable = obj.variables[name]
     try:
-        value = parse_value(section.variable(name).type, text)
+        value = parse_value(variable.type, text)
     except pybpf.LayoutError as error:
         raise UsageError(f"variable {name}: {error}") from None
-    section[name] = value
+    variable.value = value
 
 
 def split_setting(setting: str, form: str) -> tuple[str, str]:
