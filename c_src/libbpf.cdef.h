@@ -146,6 +146,7 @@ struct pybpf_open_options {
 };
 int pybpf_open(const void *, size_t, const struct pybpf_open_options *, struct bpf_object **);
 int pybpf_load(struct bpf_object *);
+int pybpf_map_variables(const struct bpf_map *);
 const char *pybpf_load_stats(int);
 #define PYBPF_HAS_LOAD_STATS ...
 void pybpf_load_stats_clear(void);

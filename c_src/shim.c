@@ -122,35 +122,6 @@ struct stats {
 static __thread struct stats *loaded_stats;
 static __thread bool want_stats;
 
-#if !LIBBPF_AT_LEAST(1, 7)
-/*
- * Older versions leave a loaded object's variables an image of what they were; newer ones map the
- * live map over it, and so does this.  Mapping twice, where a version in between did it, is harmless.
- */
-static int map_variables(const struct bpf_object *object)
-{
-	struct bpf_map *map;
-
-	bpf_object__for_each_map(map, object) {
-		uint32_t flags = bpf_map__map_flags(map);
-		int protection = flags & BPF_F_RDONLY_PROG ? PROT_READ : PROT_READ | PROT_WRITE;
-		size_t size;
-		void *image = bpf_map__initial_value(map, &size);
-
-		if (!image || bpf_map__type(map) != BPF_MAP_TYPE_ARRAY || !(flags & BPF_F_MMAPABLE))
-			continue;
-		if (mmap(image, size, protection, MAP_SHARED | MAP_FIXED, bpf_map__fd(map), 0) == MAP_FAILED)
-			return -errno;
-	}
-	return 0;
-}
-#else
-static int map_variables(const struct bpf_object *object)
-{
-	return 0;
-}
-#endif
-
 int pybpf_load(struct bpf_object *object)
 {
 	int err;
@@ -158,7 +129,34 @@ int pybpf_load(struct bpf_object *object)
 	want_stats = true;
 	err = bpf_object__load(object);
 	want_stats = false;
-	return err ? err : map_variables(object);
+	return err;
+}
+
+/*
+ * libbpf maps the live map over its image of the variables from 1.7 on, but not a map that was
+ * there before (pinned, reused), whose variables would stay what this object wants them to be.
+ * Mapping twice is harmless.  It is mapped elsewhere first because the kernel may refuse after it
+ * has taken the image away.
+ */
+int pybpf_map_variables(const struct bpf_map *map)
+{
+	uint32_t flags = bpf_map__map_flags(map);
+	int protection = flags & BPF_F_RDONLY_PROG ? PROT_READ : PROT_READ | PROT_WRITE;
+	int fd = bpf_map__fd(map), err;
+	size_t size;
+	void *image = bpf_map__initial_value(map, &size), *live;
+
+	if (!image || fd < 0)
+		return 0;
+	live = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+	if (live == MAP_FAILED)
+		return -errno;
+	if (mremap(live, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, image) == MAP_FAILED) {
+		err = -errno;
+		munmap(live, size);
+		return err;
+	}
+	return 0;
 }
 
 /* The newest entry wins: libbpf's feature probes load and close programs whose fd comes again. */

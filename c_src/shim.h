@@ -46,6 +46,7 @@ int pybpf_open(const void *data, size_t size, const struct pybpf_open_options *o
  * program it loads, where PYBPF_HAS_LOAD_STATS: pybpf_load_stats() gives them by program fd, NULL
  * where there are none. */
 int pybpf_load(struct bpf_object *object);
+int pybpf_map_variables(const struct bpf_map *map);
 const char *pybpf_load_stats(int program_fd);
 #ifdef PYBPF_WRAP_SYSCALL
 #define PYBPF_HAS_LOAD_STATS 1

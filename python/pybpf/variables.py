@@ -14,8 +14,10 @@ from __future__ import annotations
 import sys
 from _collections_abc import Mapping  # collections.abc imports all of collections
 
+from pybpf import _native
 from pybpf._native import ffi, lib
-from pybpf.errors import ClosedError, Error, LayoutError, NotFoundError, StateError
+from pybpf.errors import ClosedError, Error, KernelError, LayoutError, NotFoundError, StateError
+from pybpf.kernel import explained
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -257,6 +259,9 @@ class Section(Mapping["str", "Any"]):
         From load() to close() they are in one place; read-only where the kernel protects them.
         """
         state = self._owner._state
+        if state == "loaded":
+            code = lib.pybpf_map_variables(self._map._pointer)
+            _native.check(code, "map the memory of", self._section, explained(KernelError))
         size = ffi.new("size_t *")
         start = lib.bpf_map__initial_value(self._map._pointer, size)
         if start == ffi.NULL:

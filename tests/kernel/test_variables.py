@@ -418,6 +418,29 @@ def test_kconfig_is_shown_and_never_written(bpf_object):
 # ---- whose memory --------------------------------------------------------------------------------
 
 
+def test_variables_of_a_map_that_was_there_before_are_its_own(bpf_object, bpffs):
+    pin = bpffs / "bss"
+    with pybpf.open(bpf_object("variables")) as first:
+        first.bss.map.pin_path = pin
+        first.load()
+        first.bss.counter = 5
+        with pybpf.open(bpf_object("variables")) as second:
+            second.bss.map.pin_path = pin
+            second.bss.counter = 1
+            second.load()
+            assert second.bss.counter == 5
+            second.bss.hist[2][5] = 6
+            assert first.bss.hist[2][5] == 6
+            write_all(first)
+            assert second.bss.counter == 6
+        with pybpf.open(bpf_object("variables")) as third:
+            third.bss.map.reuse(first.bss.map)
+            third.load()
+            assert third.bss.counter == 6
+        assert first.bss.counter == 6
+        first.bss.map.unpin(pin)
+
+
 def test_memory_that_cannot_be_mapped_says_so(opened):
     opened.bss.counter = 3
     opened.bss.map.flags = 0
