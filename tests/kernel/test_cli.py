@@ -509,6 +509,7 @@ def test_inspect_tells_what_an_object_holds(bpf_object, prefix):
         "max_entries": 8,
         "flags": 0,
         "pinning": 0,
+        "key_padding": [],
     }
 
 
