@@ -757,6 +757,7 @@ class _CompositeCodec(_Codec):
         properties = {name: slot for name, slot in self.slots.items() if not slot.is_field}
         namespace = {
             **properties,
+            "__slots__": (),
             "__module__": __name__,
             "_pack_": 1,
             "_layout_": "ms",  # what _pack_ means; Python 3.14 wants it said

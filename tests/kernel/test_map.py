@@ -217,7 +217,7 @@ def test_text_comes_as_bytes_that_find_their_entry_again(typed, data, text):
     names[key] = 8
     assert names[data] == 8
     assert names.popitem() == (key, 8)
-    names[text] = 9
+    names[key] = 9
     del names[next(iter(names))]
     assert len(names) == 0
 
