@@ -28,6 +28,12 @@ def kernel_lacks(what):
     pytest.skip(JUSTIFIED + what)
 
 
+@pytest.fixture(name="kernel_lacks")
+def skipping():
+    """kernel_lacks(WHAT), for tests that probe by themselves."""
+    return kernel_lacks
+
+
 @pytest.fixture
 def user_namespaces():
     """For tests that make one, which no process in a chroot may."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import errno as _errno
 
-from pybpf import _native, codec
+from pybpf import _native, codec, map_kinds
 from pybpf._native import ffi, lib
 from pybpf.constants import MapType
-from pybpf.errors import ENOTSUPP, ClosedError, KernelError, MapFullError, NotSupportedError
+from pybpf.errors import ENOTSUPP, ClosedError, KernelError, MapFullError
 from pybpf.kernel import explained
 
 TYPE_CHECKING = False
@@ -17,44 +17,6 @@ if TYPE_CHECKING:
 
     from pybpf.btf import Type
     from pybpf.map import Map
-
-_ARRAYS = frozenset(
-    {
-        MapType.ARRAY,
-        MapType.PERCPU_ARRAY,
-        MapType.PROG_ARRAY,
-        MapType.PERF_EVENT_ARRAY,
-        MapType.CGROUP_ARRAY,
-        MapType.ARRAY_OF_MAPS,
-        MapType.DEVMAP,
-        MapType.CPUMAP,
-        MapType.XSKMAP,
-        MapType.SOCKMAP,
-        MapType.REUSEPORT_SOCKARRAY,
-        MapType.STRUCT_OPS,
-        MapType.INSN_ARRAY,
-    }
-)
-# Where a batch holds each key once: it goes bucket by bucket, each under its lock.
-_BATCHED_HASHES = frozenset(
-    {
-        MapType.HASH,
-        MapType.LRU_HASH,
-        MapType.PERCPU_HASH,
-        MapType.LRU_PERCPU_HASH,
-        MapType.HASH_OF_MAPS,
-    }
-)
-_BATCHED_ARRAYS = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
-_RINGS = frozenset({MapType.RINGBUF, MapType.USER_RINGBUF})
-_STORAGES = frozenset(
-    {
-        MapType.SK_STORAGE,
-        MapType.INODE_STORAGE,
-        MapType.TASK_STORAGE,
-        MapType.CGRP_STORAGE,
-    }
-)
 
 
 class Access:
@@ -70,34 +32,36 @@ class Access:
         self.max_entries = map.max_entries
         self.key_size = map.key_size
         self.key = codec.key_codec(self.type, self.name, map.key_size, key)
-        self.value = codec.value_codec(self.type, self.name, map.value_size, value)
+        self.value = codec.value_codec(self.type, self.name, map.value_size, value, map.flags)
         self._closed = False
         self.handle = _native.shared_fd(fd)
 
     @property
     def is_array(self) -> bool:
         """Whether every index up to ``max_entries`` is a key, always."""
-        return self.type in _ARRAYS
+        return self.type in map_kinds.ARRAYS
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether it is an array whose entries may be empty, and can be deleted."""
+        return self.is_array and self.type not in map_kinds.WHOLE_ARRAYS
 
     @property
     def has_batches(self) -> bool:
         """Whether the kernel may read many entries at once, each key exactly once."""
-        return self.type in _BATCHED_HASHES or self.type in _BATCHED_ARRAYS
+        return self.can_pop_batches or self.type in map_kinds.BATCHED_ARRAYS
 
     @property
     def can_pop_batches(self) -> bool:
         """Whether the kernel may remove many entries at once while reading them."""
-        return self.type in _BATCHED_HASHES
+        return self.type in map_kinds.BATCHED_HASHES
 
     def accelerate(self, elements: Any) -> None:
         """Let C answer for ``elements`` (of Elements) what it can.
 
         Only where the kernel does not sleep: what holds descriptors waits for others to go.
         """
-        if self.type not in _BATCHED_HASHES | _BATCHED_ARRAYS or self.type in (
-            *codec.PER_CPU,
-            MapType.HASH_OF_MAPS,
-        ):
+        if not self.has_batches or self.type in map_kinds.PER_CPU | {MapType.HASH_OF_MAPS}:
             return
         import ctypes
 
@@ -142,7 +106,7 @@ class Access:
     def delete(self, raw_key: Any) -> bool:
         """Whether there was such a key."""
         code = lib.pybpf_map_delete(self.handle, raw_key)
-        if code == -_errno.ENOENT:
+        if map_kinds.says_absent(self.type, -code):
             return False
         self.check(code, "delete from")
         return True
@@ -170,53 +134,26 @@ class Access:
         if code < 0:
             raise self.refusal(operation, -code)
 
-    def refusal(self, operation: str, errno: int) -> Exception:
-        """The error of a refused operation."""
+    def refusal(self, operation: str, errno: int = ENOTSUPP) -> Exception:
+        """The error of a refused operation; unless told, because there is no such operation."""
         if errno == lib.PYBPF_CLOSED:
             return ClosedError(f"map {self.name!r} is closed")
         target = f"map {self.name!r}"
         if errno in (_errno.E2BIG, _errno.ENOSPC) and operation in ("update", "push to"):
-            hint = f"it holds max_entries={self.max_entries} entries already"
+            hint = map_kinds.full(self.type, self.max_entries)
             return MapFullError(operation, target, errno, hint=hint)
-        if self._never(operation, errno):
-            return NotSupportedError(operation, target, _errno.EOPNOTSUPP, hint=self._instead())
-        error = explained(KernelError, self._hint)
-        return error(operation, target, errno, "", "")
+        if map_kinds.never(self.type, operation, errno):
+            return map_kinds.not_supported(self.type, self.name, operation)
 
-    def _never(self, operation: str, errno: int) -> bool:
-        """Whether maps of this type have no such operation at all."""
-        if errno in (ENOTSUPP, _errno.EOPNOTSUPP) or self.type in _RINGS:
-            return True
-        deletes = operation in ("delete from", "pop from")
-        return errno == _errno.EINVAL and deletes and self.is_array
+        def why(errno: int) -> str:
+            return map_kinds.hint(self.type, operation, errno)
 
-    def _instead(self) -> str:
-        kind = self.type.name
-        if self.type in _RINGS:
-            return f"a {kind} holds records, not entries; read them with Object.events()"
-        if self.type in (MapType.QUEUE, MapType.STACK):
-            return f"a {kind} has push(), peek() and pop() only"
-        if self.type == MapType.BLOOM_FILTER:
-            return "a bloom filter has push(value) and `value in map` only"
-        if self.type in _STORAGES:
-            return f"the entries of {kind} belong to kernel objects and cannot be listed"
-        if self.type == MapType.ARENA:
-            return "an arena is memory: see Map.memory()"
-        if self.is_array:
-            return "an array always has all its entries; store zero instead"
-        return f"maps of type {kind} have no such operation"
+        return explained(KernelError, why)(operation, target, errno, "", "")
 
-    def _hint(self, errno: int) -> str:
-        hints = {
-            _errno.EEXIST: "the key is there already, and NOEXIST was asked for",
-            _errno.EINVAL: f"a map of type {self.type.name} does not take this key, value or flag",
-            _errno.EPERM: "the map is frozen, or read-only for this process",
-        }
-        if self.type in _STORAGES:
-            hints[_errno.EBADF] = "the key is no descriptor of what the map stores for"
-        if errno == _errno.ENOSPC and self.type in (MapType.SOCKMAP, MapType.SOCKHASH):
-            return "sockets are read as cookies, which need values of 8 bytes"
-        return hints.get(errno, "")
+    def require(self, operation: str) -> None:
+        """NotSupportedError where only other kinds of maps have ``operation``."""
+        if not map_kinds.has(self.type, operation):
+            raise self.refusal(operation)
 
     def close(self) -> None:
         """Give the descriptor back, at the latest when calls that use it have returned."""

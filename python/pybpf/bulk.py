@@ -34,22 +34,31 @@ _NO_BATCHES = (-_errno.EINVAL, -_errno.EOPNOTSUPP, -ENOTSUPP)  # EINVAL before L
 _AGAIN_FACTOR, _AGAIN_MORE = 8, 10_000
 
 
-def chunks(access: Access, entries: int | None = None, remove: bool = False) -> Iterator[Chunk]:
+def chunks(
+    access: Access, entries: int | None = None, remove: bool = False, values: bool = True
+) -> Iterator[Chunk]:
     """All entries, at most about ``entries`` at a time (1: key by key), with ``remove`` taken out.
 
-    The buffers of a chunk are used again for the next one.
+    The buffers of a chunk are used again for the next one.  Without ``values``, those need not be
+    read: some maps of sockets have keys only.
     """
     limit = entries or max(1, min(_CHUNK_ENTRIES, _CHUNK_BYTES // (_entry_size(access) or 1)))
-    if isinstance(access.key, NoKey):  # of a queue, a ring buffer
-        raise access.refusal("iterate", ENOTSUPP)
+    _require_keys(access, "iterate")
     if limit > 1 and (access.can_pop_batches if remove else access.has_batches):
         batches = _batches(access, min(limit, access.max_entries), remove)
         first = next(batches)
         if first is not None:
             return chain((first,), batches)  # type: ignore[arg-type]  # only the first is None
-    if access.is_array:
-        return _slots(access, limit)
-    return _popped(access, limit) if remove else _walk(access, limit)
+    if remove:
+        if access.is_array and not access.has_slots:
+            raise access.refusal("pop from")
+        return _popped(access, limit)
+    return _slots(access, limit) if access.is_array else _walk(access, limit, values)
+
+
+def _require_keys(access: Access, operation: str) -> None:
+    if isinstance(access.key, NoKey):  # of a queue, a ring buffer
+        raise access.refusal(operation)
 
 
 def _entry_size(access: Access) -> int:
@@ -162,7 +171,9 @@ def keys(access: Access) -> Iterator[Any]:
     if access.is_array:
         return iter(range(access.max_entries))
     decode = access.key.decode_many
-    return chain.from_iterable(decode(keys, count) for keys, _, count in chunks(access))
+    return chain.from_iterable(
+        decode(keys, count) for keys, _, count in chunks(access, values=False)
+    )
 
 
 def values(access: Access, entries: int | None) -> Iterator[Any]:
@@ -191,7 +202,7 @@ def count(access: Access) -> int:
     """How many entries there are."""
     if access.is_array:
         return access.max_entries
-    return sum(count for _, _, count in chunks(access))
+    return sum(count for _, _, count in chunks(access, values=False))
 
 
 # ---- many chosen entries -------------------------------------------------------------------------
@@ -210,6 +221,7 @@ def lookup_raw(access: Access, keys: Any, count: int, flags: int) -> tuple[memor
 
 def lookup_many(access: Access, keys: Sequence[Any], default: Any, flags: int) -> list[Any]:
     """The values under ``keys``, ``default`` for each that is not there."""
+    _require_keys(access, "look up in")
     raw_keys = access.key.encode_many(keys)
     values, found = lookup_raw(access, raw_keys, len(keys), flags)
     decoded = list(access.value.decode_many(values, len(keys)))
@@ -238,6 +250,7 @@ def update_many(access: Access, keys: Sequence[Any], values: Sequence[Any], flag
     """Store each of ``values`` under the key at its place in ``keys``."""
     if len(keys) != len(values):
         raise ValueError(f"{len(keys)} keys and {len(values)} values")
+    _require_keys(access, "update")
     raw_keys = access.key.encode_many(keys)
     raw_values = access.value.encode_many(values)
     update_raw(access, raw_keys, raw_values, len(keys), flags)
@@ -245,6 +258,9 @@ def update_many(access: Access, keys: Sequence[Any], values: Sequence[Any], flag
 
 def delete_many(access: Access, keys: Sequence[Any]) -> int:
     """Delete ``keys``; how many of them were there."""
+    _require_keys(access, "delete from")
+    if access.has_slots:
+        return sum(access.delete(access.key.encode(key)) for key in keys)
     return _delete_raw(access, access.key.encode_many(keys), len(keys))
 
 
@@ -257,9 +273,12 @@ def _delete_raw(access: Access, keys: Any, count: int) -> int:
 
 def clear(access: Access) -> None:
     """Delete every entry that is there now."""
-    if access.is_array and access.max_entries:
-        raise access.refusal("delete from", ENOTSUPP)
+    if access.is_array:  # not by what can be read: some kinds cannot be
+        for number in range(access.max_entries):
+            access.delete(number.to_bytes(4, sys.byteorder))
+        return
     size = access.key_size
-    found = [(bytes(keys[: count * size]), count) for keys, _, count in chunks(access)]
+    entries = chunks(access, values=False)
+    found = [(bytes(keys[: count * size]), count) for keys, _, count in entries]
     for keys, count in found:
         _delete_raw(access, keys, count)

@@ -13,18 +13,18 @@ import struct
 import sys
 from operator import index
 
-from pybpf import _native, layout
+from pybpf import _native, layout, map_kinds
 from pybpf._native import lib
-from pybpf.btf import Composite
-from pybpf.constants import MapType
+from pybpf.btf import Composite, Kind
+from pybpf.constants import MapFlags, MapType
 from pybpf.errors import LayoutError, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, TypeAlias
+    from typing import Any, NoReturn, TypeAlias
 
-    from pybpf.btf import Type
+    from pybpf.btf import Member, Type
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
     Side: TypeAlias = tuple[int, tuple[tuple[int, int, bool, bool], ...], type | None, bool]
@@ -132,14 +132,25 @@ def _fits(btf_type: Type, size: int) -> bool:
 
 
 class NoKey(Codec):
-    """The key of maps that have none (queues, stacks, bloom filters): None, in C NULL."""
+    """The key of queues and stacks, which have none: None, in C NULL."""
 
     plain = False
 
     def encode(self, value: Any) -> Any:
         if value is not None:
-            raise LayoutError(f"there is no {self.what}; use None")
+            raise LayoutError(f"there is no {self.what}; use None, or push(), peek() and pop()")
         return _native.NULL
+
+
+class NoElements(NoKey):
+    """The key of what has nothing under any key (rings, bloom filters, arenas): no use of it."""
+
+    def __init__(self, map_type: MapType, name: str) -> None:
+        super().__init__(f"key of map {name!r}", 0)
+        self._map = map_type, name
+
+    def encode(self, value: Any) -> NoReturn:
+        raise map_kinds.not_supported(*self._map, "use elements of")
 
 
 class PrefixKey(Codec):
@@ -154,9 +165,12 @@ class PrefixKey(Codec):
     _LENGTH = 4  # struct bpf_lpm_trie_key: __u32 prefixlen, and the data
 
     @classmethod
-    def suits(cls, key_size: int) -> bool:
-        """Whether keys of that size hold addresses."""
-        return key_size - cls._LENGTH in (4, 16)
+    def suits(cls, size: int, btf_type: Type | None) -> bool:
+        """Whether such keys hold addresses: one thing as long as an address, as far as is known."""
+        if size - cls._LENGTH not in (4, 16):
+            return False
+        key = btf_type.resolve() if btf_type is not None else None
+        return not isinstance(key, Composite) or _is_one_thing(key.members[1:])
 
     def encode(self, value: Any) -> bytes:
         import ipaddress
@@ -186,6 +200,16 @@ class PrefixKey(Codec):
         return ipaddress.ip_network((bytes(data[self._LENGTH :]), length), strict=False)
 
 
+def _is_one_thing(members: tuple[Member, ...]) -> bool:
+    """Whether that is one number or array, also as ``struct in6_addr`` wraps it."""
+    if len(members) != 1:
+        return False
+    inner = members[0].type.resolve()
+    if not isinstance(inner, Composite):
+        return not members[0].bitfield_size
+    return inner.kind is Kind.UNION or _is_one_thing(inner.members)
+
+
 class _WithDescriptor(bytes):
     """The bytes of a descriptor that stays open as long as they live: until the call is over."""
 
@@ -193,6 +217,12 @@ class _WithDescriptor(bytes):
 
     def __del__(self) -> None:
         os.close(self.fd)
+
+
+class _Joined(bytes):
+    """The bytes of several, which live as long."""
+
+    parts: list[bytes]
 
 
 class DescriptorCodec(Codec):
@@ -222,6 +252,8 @@ class DescriptorCodec(Codec):
             return super().encode(value.fileno())
         fd = self._open(value)
         if fd is None:
+            if not hasattr(value, "__index__"):
+                raise LayoutError(f"a {self.what} takes what has a fileno(), not {value!r}")
             return super().encode(value)
         try:
             held = _WithDescriptor(super().encode(fd))
@@ -232,13 +264,19 @@ class DescriptorCodec(Codec):
         return held
 
     def encode_many(self, values: Sequence[Any]) -> bytes:
-        raise LayoutError(f"a {self.what} is a descriptor: store one at a time")
+        parts = list(map(self.encode, values))
+        joined = _Joined(b"".join(parts))
+        joined.parts = parts
+        return joined
 
 
 def open_path(value: Any) -> int | None:
-    """A descriptor of the file or folder that a path names; None for what is no path."""
+    """A descriptor of the file or folder that a path names; None for what is no path.
+
+    One that only names it: opening a pipe would wait, and opening a device do something.
+    """
     if isinstance(value, (str, os.PathLike)):
-        return os.open(value, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(value, os.O_PATH | os.O_CLOEXEC)
     return None
 
 
@@ -255,34 +293,61 @@ class CgroupKey(Codec):
 
     plain = False
 
+    _FORMAT = struct.Struct("=QI4x")
+
     def encode(self, value: Any) -> bytes:
         attach_type: tuple[Any, ...] = ()
         if isinstance(value, tuple):
             value, *attach_type = value  # type: ignore[assignment]
         if isinstance(value, (str, os.PathLike)):
             value = os.stat(value).st_ino  # which is the id in a cgroup2 file system
-        return super().encode((value, *attach_type) if attach_type else value)
+        if not attach_type:
+            return super().encode(value)
+        if self.type is not None or self.size != self._FORMAT.size:
+            return super().encode((value, *attach_type))
+        return _packed(self._FORMAT, self.what, value, *attach_type)
+
+    def decode(self, data: Buffer) -> Any:
+        if self.type is not None or self.size != self._FORMAT.size:
+            return super().decode(data)
+        return self._FORMAT.unpack(data)
+
+
+def _packed(format: struct.Struct, what: str, *values: Any) -> bytes:
+    try:
+        return format.pack(*values)
+    except struct.error as error:
+        wrong = OverflowError if all(isinstance(value, int) for value in values) else LayoutError
+        raise wrong(f"{values!r} is no {what}: {error}") from None
 
 
 class RedirectValue(Codec):
     """The value of a devmap or cpumap: a number, and a program where there is room for one.
 
     The number is a cpumap's queue size or a devmap's interface, which may be given by its name.
+    A program is read as its id.
     """
 
     plain = False
 
+    _FORMAT = struct.Struct("=II")  # struct bpf_devmap_val, struct bpf_cpumap_val
+
     def encode(self, value: Any) -> bytes:
         program: Any = 0  # which is no descriptor here: the kernel takes only more for one
-        if isinstance(value, tuple) and len(value) == 2 and self.size == 8:
+        if isinstance(value, tuple) and len(value) == 2 and self.size == self._FORMAT.size:
             value, program = value
             if hasattr(program, "fileno"):
                 program = program.fileno()
         if isinstance(value, str):
             value = _interface(value)
-        if self.size != 8 or not isinstance(value, int) or not isinstance(program, int):
+        if self.size != self._FORMAT.size or not isinstance(value, int):
             return super().encode(value)
-        return struct.pack("=II", value, program)  # struct bpf_devmap_val, struct bpf_cpumap_val
+        return _packed(self._FORMAT, self.what, value, program)
+
+    def decode(self, data: Buffer) -> Any:
+        if self.type is not None or self.size != self._FORMAT.size:
+            return super().decode(data)
+        return self._FORMAT.unpack(data)
 
 
 def _interface(name: str) -> int:
@@ -304,13 +369,16 @@ class PerCpu(list):  # type: ignore[type-arg]  # of whatever the map's values ar
         OverflowError where a struct's member cannot hold its sum, TypeError where there is nothing
         to add, as in text.
         """
-        if not isinstance(self[0], layout.Struct):
-            return sum(self)
-        return type(self[0])(**_added([value.asdict() for value in self]))
+        return self._combined(sum)
 
     def max(self) -> Any:
-        """The greatest of them."""
-        return max(self)
+        """The greatest of them; of structs, a struct of the greatest of each member."""
+        return self._combined(max)
+
+    def _combined(self, function: Callable[[Sequence[Any]], Any]) -> Any:
+        if not isinstance(self[0], layout.Struct):
+            return _by_member(function, self)
+        return type(self[0])(**_by_member(function, [value.asdict() for value in self]))
 
     def merge(self, function: Callable[[Any, Any], Any]) -> Any:
         """``function(function(first, second), third)`` and so on."""
@@ -319,13 +387,14 @@ class PerCpu(list):  # type: ignore[type-arg]  # of whatever the map's values ar
         return functools.reduce(function, self)
 
 
-def _added(values: Sequence[Any]) -> Any:
+def _by_member(function: Callable[[Sequence[Any]], Any], values: Sequence[Any]) -> Any:
+    """``function`` of the numbers that have the same place in each of ``values``."""
     first = values[0]
     if isinstance(first, dict):
-        return {name: _added([value[name] for value in values]) for name in first}
+        return {name: _by_member(function, [value[name] for value in values]) for name in first}
     if isinstance(first, list):
-        return [_added(elements) for elements in zip(*values, strict=True)]
-    return sum(values)
+        return [_by_member(function, elements) for elements in zip(*values, strict=True)]
+    return function(values)
 
 
 class PerCpuCodec(Codec):
@@ -362,14 +431,22 @@ class PerCpuCodec(Codec):
 
 
 class StackCodec(Codec):
-    """The value of a stack trace map: the addresses, the innermost first."""
+    """The value of a stack trace map, the innermost first: addresses, or places in files.
+
+    Those are what the flag STACK_BUILD_ID has programs store: build ids with offsets.
+    """
 
     plain = False
+
+    def __init__(self, what: str, size: int, has_build_ids: bool) -> None:
+        super().__init__(what, size)
+        self._has_build_ids = has_build_ids
 
     def decode(self, data: Buffer) -> Any:
         from pybpf import symbols
 
-        return symbols.decode_addresses(bytes(data))
+        decode = symbols.decode_build_ids if self._has_build_ids else symbols.decode_addresses
+        return decode(bytes(data))
 
 
 def possible_cpus() -> int:
@@ -377,27 +454,6 @@ def possible_cpus() -> int:
     return _native.check(lib.libbpf_num_possible_cpus(), "count", "possible CPUs")
 
 
-PER_CPU = frozenset(
-    {
-        MapType.PERCPU_HASH,
-        MapType.PERCPU_ARRAY,
-        MapType.LRU_PERCPU_HASH,
-        MapType.PERCPU_CGROUP_STORAGE,
-    }
-)
-_DESCRIPTOR_VALUES = frozenset(
-    {
-        MapType.PROG_ARRAY,
-        MapType.PERF_EVENT_ARRAY,
-        MapType.CGROUP_ARRAY,
-        MapType.ARRAY_OF_MAPS,
-        MapType.HASH_OF_MAPS,
-        MapType.SOCKMAP,
-        MapType.SOCKHASH,
-        MapType.XSKMAP,
-        MapType.REUSEPORT_SOCKARRAY,
-    }
-)
 _DESCRIPTOR_KEYS = {
     MapType.SK_STORAGE: lambda value: None,
     MapType.INODE_STORAGE: open_path,
@@ -409,27 +465,31 @@ _DESCRIPTOR_KEYS = {
 def key_codec(map_type: MapType, name: str, size: int, btf_type: Type | None) -> Codec:
     """How the keys of such a map look in Python."""
     what = f"key of map {name!r}"
+    if map_type in map_kinds.NO_ELEMENTS:
+        return NoElements(map_type, name)
     if not size:
         return NoKey(what, 0)
     if map_type in _DESCRIPTOR_KEYS:
         return DescriptorCodec(what, size, btf_type, _DESCRIPTOR_KEYS[map_type])
-    if map_type in (MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE):
+    if map_type in map_kinds.CGROUP_STORAGES:
         return CgroupKey(what, size, btf_type)
-    if map_type == MapType.LPM_TRIE and PrefixKey.suits(size):
+    if map_type == MapType.LPM_TRIE and PrefixKey.suits(size, btf_type):
         return PrefixKey(what, size, btf_type)
     return Codec(what, size, btf_type)
 
 
-def value_codec(map_type: MapType, name: str, size: int, btf_type: Type | None) -> Codec:
+def value_codec(
+    map_type: MapType, name: str, size: int, btf_type: Type | None, flags: MapFlags
+) -> Codec:
     """How the values of such a map look in Python."""
     what = f"value of map {name!r}"
-    if map_type in PER_CPU:
+    if map_type in map_kinds.PER_CPU:
         return PerCpuCodec(Codec(what, size, btf_type), possible_cpus())
-    if map_type in _DESCRIPTOR_VALUES:
+    if map_type in map_kinds.DESCRIPTOR_VALUES:
         opener = open_path if map_type == MapType.CGROUP_ARRAY else lambda value: None
         return DescriptorCodec(what, size, btf_type, opener)
     if map_type in (MapType.DEVMAP, MapType.DEVMAP_HASH, MapType.CPUMAP):
         return RedirectValue(what, size, btf_type)
     if map_type == MapType.STACK_TRACE and size % 8 == 0:
-        return StackCodec(what, size)
+        return StackCodec(what, size, bool(flags & MapFlags.STACK_BUILD_ID))
     return Codec(what, size, btf_type)

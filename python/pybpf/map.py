@@ -307,24 +307,26 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         access = self._elements()
         raw_key = access.key.encode(key)
         if cpu is not None:
-            self._put_on_cpu(access, raw_key, value, flags, cpu)
-        elif not access.update(raw_key, access.value.encode(value), flags):
+            stored = self._put_on_cpu(access, raw_key, value, flags, cpu)
+        else:
+            stored = access.update(raw_key, access.value.encode(value), flags)
+        if not stored:
             raise KeyError(key)
 
-    def _put_on_cpu(self, access: Access, raw_key: Any, value: Any, flags: int, cpu: int) -> None:
+    def _put_on_cpu(self, access: Access, raw_key: Any, value: Any, flags: int, cpu: int) -> bool:
         from pybpf import codec
 
-        if not isinstance(access.value, codec.PerCpuCodec):
-            raise LayoutError(f"map {self._name!r} has no values per CPU: {self.type.name}")
+        access.require("store one CPU's value in")
+        assert isinstance(access.value, codec.PerCpuCodec)
         if not 0 <= cpu < access.value.cpus:
             raise IndexError(f"CPU {cpu}: the possible ones are 0 to {access.value.cpus - 1}")
         raw_value = access.value.encode_one(value)
         try:
-            access.update(raw_key, raw_value, flags | _F_CPU | cpu << 32)
+            return access.update(raw_key, raw_value, flags | _F_CPU | cpu << 32)
         except KernelError as error:
             if error.errno != _errno.EINVAL:
                 raise
-            access.update(raw_key, _with_cpu(access, raw_key, raw_value, cpu), flags)
+            return access.update(raw_key, _with_cpu(access, raw_key, raw_value, cpu), flags)
 
     def setdefault(self, key: K, default: V = None) -> V:  # type: ignore[assignment]
         """The value under ``key``, which becomes ``default`` where there is none.
@@ -485,16 +487,18 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         a MapFullError.
         """
         access = self._elements()
-        access.check(
-            lib.pybpf_map_update(
-                access.handle, access.key.encode(None), access.value.encode(value), flags
-            ),
-            "push to",
-        )
+        access.require("push to")
+        raw_value = access.value.encode(value)
+        code = lib.pybpf_map_update(access.handle, _native.NULL, raw_value, flags)
+        access.check(code, "push to")
 
     def peek(self) -> V:
         """The next value of a queue or stack, which stays; KeyError where there is none."""
-        return self[None]  # type: ignore[index]
+        self._elements().require("peek at")
+        raw = self.lookup_bytes(None)  # type: ignore[arg-type]  # it has no keys
+        if raw is None:
+            raise KeyError(f"map {self._name!r} is empty")
+        return self._decode(raw)
 
     def frames(self, stack_id: int, pid: int | None = None) -> list[Frame]:
         """The frames of a stack trace, the innermost first, with the names of their functions.
@@ -502,6 +506,7 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         Names are the kernel's, and with ``pid`` also those of that process, which must still run.
         KeyError where there is no such stack.
         """
+        self._elements().require("take frames from")
         addresses: Any = self[stack_id]  # type: ignore[index]
         from pybpf import symbols
 
@@ -510,8 +515,8 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     def memory(self) -> memoryview:
         """The live memory of an array with BPF_F_MMAPABLE, or of an arena; no system calls.
 
-        A view of items where values are integers of 8 bytes, else of bytes: each value begins at
-        a multiple of 8.  Read-only where the map is frozen or user space may not write.  It stays
+        A view of items where values are integers, else of bytes, in which each value begins at a
+        multiple of 8.  Read-only where the map is frozen or user space may not write.  It stays
         valid after close(); what an arena's object maps ends with the object, which cannot be
         closed while such a view exists (BusyError).
         """

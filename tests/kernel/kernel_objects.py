@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which programs, maps and links the kernel holds, asked by bpf(2) itself and not through pybpf."""
+"""What tests ask the kernel by system calls of their own and not through pybpf.
+
+Which programs, maps and links it holds, and for perf events.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import os
 import platform
 from pathlib import Path
 
-NR_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+NR_BPF, NR_PERF_EVENT_OPEN = {"x86_64": (321, 298), "aarch64": (280, 241)}[platform.machine()]
 GET_NEXT_ID = {"prog": 11, "map": 12, "link": 31}
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -62,3 +65,32 @@ def numbers_in(folder):
                     yield name.removesuffix("_id"), int(value)
     except OSError:
         return
+
+
+class PerfEventAttr(ctypes.Structure):
+    """``struct perf_event_attr``, version 0."""
+
+    _fields_ = [
+        ("type", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+        ("config", ctypes.c_uint64),
+        ("sample_period", ctypes.c_uint64),
+        ("sample_type", ctypes.c_uint64),
+        ("unused", ctypes.c_uint64 * 4),
+    ]
+
+
+def perf_event_open(cpu):
+    """The descriptor of an event that BPF programs write raw samples to."""
+    software, bpf_output, sample_raw, cloexec = 1, 10, 1 << 10, 1 << 3
+    attributes = PerfEventAttr(
+        type=software,
+        size=ctypes.sizeof(PerfEventAttr),
+        config=bpf_output,
+        sample_period=1,
+        sample_type=sample_raw,
+    )
+    fd = libc.syscall(NR_PERF_EVENT_OPEN, ctypes.byref(attributes), -1, cpu, -1, cloexec)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return fd

@@ -23,7 +23,7 @@ LAYERS = [
     {"btf"},
     {"shape"},
     {"layout_check", "dtype"},
-    {"layout", "words", "info", "pins", "symbols"},
+    {"layout", "map_kinds", "words", "info", "pins", "symbols"},
     {"codec", "views", "variable_text", "load_errors", "kernel_object", "hazards"},
     {"access"},
     {"bulk", "map_memory"},
