@@ -90,18 +90,44 @@ enum {
 	BPF_F_USER_STACK = 1 << 8,
 };
 
+enum {
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+};
+
 struct bpf_spin_lock {
 	__u32 val;
 };
 
+struct bpf_cgroup_storage_key {
+	__u64 cgroup_inode_id;
+	__u32 attach_type;
+};
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct cgroup {
+	int level;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
 
 struct task_struct {
 	pid_t pid;
 	pid_t tgid;
 	struct task_struct *real_parent;
 	int exit_code;
+	struct css_set *cgroups;
 	char comm[16];
+};
+
+struct inode {
+	__u64 i_size;
+};
+
+struct file {
+	struct inode *f_inode;
 };
 
 struct xdp_md {
@@ -109,9 +135,16 @@ struct xdp_md {
 	__u32 data_end;
 };
 
+struct bpf_sock {
+	__u32 family;
+	__u32 src_port;
+	__u32 state;
+};
+
 struct __sk_buff {
 	__u32 len;
 	__u32 mark;
+	struct bpf_sock *sk;
 };
 
 #pragma clang attribute pop

@@ -293,24 +293,30 @@ class CgroupKey(Codec):
 
     plain = False
 
-    _FORMAT = struct.Struct("=QI4x")
+    _PAIR = struct.Struct("=QI4x")
+
+    @property
+    def _is_untyped_pair(self) -> bool:
+        return self.type is None and self.size == self._PAIR.size
 
     def encode(self, value: Any) -> bytes:
-        attach_type: tuple[Any, ...] = ()
-        if isinstance(value, tuple):
-            value, *attach_type = value  # type: ignore[assignment]
-        if isinstance(value, (str, os.PathLike)):
-            value = os.stat(value).st_ino  # which is the id in a cgroup2 file system
-        if not attach_type:
-            return super().encode(value)
-        if self.type is not None or self.size != self._FORMAT.size:
-            return super().encode((value, *attach_type))
-        return _packed(self._FORMAT, self.what, value, *attach_type)
+        if isinstance(value, tuple) and value:
+            value = (_cgroup_id(value[0]), *value[1:])
+            if self._is_untyped_pair:
+                return _packed(self._PAIR, self.what, *value)
+        elif self._is_untyped_pair and not isinstance(value, (bytes, bytearray, memoryview)):
+            raise LayoutError(f"a {self.what} takes (cgroup, attach type), not {value!r}")
+        return super().encode(_cgroup_id(value))
 
     def decode(self, data: Buffer) -> Any:
-        if self.type is not None or self.size != self._FORMAT.size:
-            return super().decode(data)
-        return self._FORMAT.unpack(data)
+        return self._PAIR.unpack(data) if self._is_untyped_pair else super().decode(data)
+
+
+def _cgroup_id(value: Any) -> Any:
+    """The id of the cgroup whose folder that is; anything else as it is."""
+    if isinstance(value, (str, os.PathLike)):
+        return os.stat(value).st_ino  # which is the id in a cgroup2 file system
+    return value
 
 
 def _packed(format: struct.Struct, what: str, *values: Any) -> bytes:

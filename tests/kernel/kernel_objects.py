@@ -94,3 +94,28 @@ def perf_event_open(cpu):
     if fd < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return fd
+
+
+class LinkCreate(ctypes.Structure):
+    """The part of ``union bpf_attr`` that BPF_LINK_CREATE reads."""
+
+    _fields_ = [
+        ("prog_fd", ctypes.c_uint32),
+        ("target_fd", ctypes.c_uint32),
+        ("attach_type", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+    ]
+
+
+def attach_to_cgroup(program, folder, attach_type):
+    """The descriptor of a link between them, which ends with it."""
+    link_create = 28
+    cgroup = os.open(folder, os.O_RDONLY)
+    try:
+        attributes = LinkCreate(program.fileno(), cgroup, attach_type)
+        fd = libc.syscall(NR_BPF, link_create, ctypes.byref(attributes), ctypes.sizeof(attributes))
+    finally:
+        os.close(cgroup)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return fd
