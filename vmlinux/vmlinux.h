@@ -141,6 +141,10 @@ struct bpf_sock {
 	__u32 state;
 };
 
+struct sk_reuseport_md {
+	__u32 len;
+};
+
 struct __sk_buff {
 	__u32 len;
 	__u32 mark;

@@ -105,6 +105,8 @@ class Access:
 
     def delete(self, raw_key: Any) -> bool:
         """Whether there was such a key."""
+        if self.type in map_kinds.DELETES_NOTHING and self.lookup(raw_key) is None:
+            return False
         code = lib.pybpf_map_delete(self.handle, raw_key)
         if map_kinds.says_absent(self.type, -code):
             return False

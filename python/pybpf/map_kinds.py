@@ -69,6 +69,8 @@ DESCRIPTOR_VALUES = frozenset(
         MapType.REUSEPORT_SOCKARRAY,
     }
 )
+#: Where deleting what is not there is no error.
+DELETES_NOTHING = frozenset({MapType.DEVMAP, MapType.CPUMAP})
 LOCAL_STORAGES = frozenset(
     {
         MapType.SK_STORAGE,
@@ -168,9 +170,9 @@ _TAKES = {
     MapType.PROG_ARRAY: "programs of the type of those that call them",
     MapType.PERF_EVENT_ARRAY: "descriptors of perf_event_open(2)",
     MapType.CGROUP_ARRAY: "cgroups of version 2: folders, or descriptors of such",
-    MapType.DEVMAP: 'interfaces, with programs that are made for SEC("xdp/devmap")',
-    MapType.DEVMAP_HASH: 'interfaces, with programs that are made for SEC("xdp/devmap")',
-    MapType.CPUMAP: 'sizes of queues, with programs that are made for SEC("xdp/cpumap")',
+    MapType.DEVMAP: 'interfaces, with programs of SEC("xdp/devmap")',
+    MapType.DEVMAP_HASH: 'interfaces, with programs of SEC("xdp/devmap")',
+    MapType.CPUMAP: 'sizes of queues up to 16384, with programs of SEC("xdp/cpumap")',
 }
 _STORED_FOR = {
     MapType.SK_STORAGE: "sockets or descriptors of such",
@@ -178,19 +180,20 @@ _STORED_FOR = {
     MapType.TASK_STORAGE: "processes: pids, or pidfds as objects with a fileno()",
     MapType.CGRP_STORAGE: "cgroups of version 2: folders, or descriptors of such",
 }
-_BAD_DESCRIPTORS = (
+_BAD_VALUES = (
     _errno.EBADF,
     _errno.EINVAL,
     _errno.ENOTSOCK,
     _errno.EOPNOTSUPP,
     _errno.EPROTOTYPE,
-    _errno.ENOENT,
+    _errno.EOVERFLOW,
 )
 
 
 def hint(kind: MapType, operation: str, errno: int) -> str:
     """Why the kernel may have refused this key, value or flag; "" where only it knows."""
-    if errno in _BAD_DESCRIPTORS:
+    # a cpumap says ENOMEM of any program that it does not take
+    if errno in _BAD_VALUES or (kind, errno) == (MapType.CPUMAP, _errno.ENOMEM):
         if kind in _STORED_FOR:
             return f"{kind.name} has values for {_STORED_FOR[kind]}"
         if kind in _TAKES and operation == "update":
