@@ -159,6 +159,16 @@ static PyObject *new_struct(const struct side *side)
 	return value;
 }
 
+/* Not by PyErr_SetObject() alone, which takes the members of a tuple for the error's arguments. */
+static void set_key_error(PyObject *key)
+{
+	PyObject *error = PyObject_CallFunctionObjArgs(PyExc_KeyError, key, NULL);
+
+	if (error)
+		PyErr_SetObject(PyExc_KeyError, error);
+	Py_XDECREF(error);
+}
+
 /* 1 with *result set (NULL: an exception), 0 where there is no such key, -1 for Python to do it. */
 static int lookup(struct elements *self, PyObject *key, PyObject **result)
 {
@@ -195,7 +205,7 @@ static PyObject *elements_getitem(PyObject *object, PyObject *key)
 	case 1:
 		return value;
 	case 0:
-		PyErr_SetObject(PyExc_KeyError, key);
+		set_key_error(key);
 		return NULL;
 	default:
 		return PyObject_CallMethodObjArgs(object, name_getitem, key, NULL);
@@ -256,7 +266,7 @@ static int delete_element(PyObject *object, PyObject *key)
 	if (self->map && prepare(&self->key, key, &raw_key)) {
 		err = element(self->map, BPF_MAP_DELETE_ELEM, raw_key.start, NULL);
 		if (err == -ENOENT) {
-			PyErr_SetObject(PyExc_KeyError, key);
+			set_key_error(key);
 			return -1;
 		}
 	}

@@ -69,6 +69,14 @@ def test_a_missing_key_is_a_keyerror(counts):
         assert caught.value.args == (5,)
 
 
+def test_a_missing_tuple_is_one_key_of_the_keyerror(loaded):
+    points = loaded.maps["points"]
+    for access in (points.__getitem__, points.__delitem__, points.pop):
+        with pytest.raises(KeyError) as caught:
+            access((1, 2))
+        assert caught.value.args == ((1, 2),)
+
+
 def test_a_full_map_says_so(counts):
     counts.update(dict.fromkeys(range(8), 0))
     with pytest.raises(pybpf.MapFullError, match="max_entries=8"):
