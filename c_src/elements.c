@@ -32,7 +32,7 @@ struct side {
 
 struct elements {
 	PyObject_HEAD
-	struct pybpf_fd *map; /* NULL while not set up */
+	struct pybpf_fd *_Atomic map; /* NULL while not set up; the rest is there before it is */
 	PyObject *map_owner;   /* keeps it */
 	struct side key, value;
 };
@@ -376,7 +376,6 @@ static PyObject *elements_accelerate(PyObject *object, PyObject *arguments)
 	if (knows < 0)
 		return NULL;
 	/* last: from here on other threads use it */
-	atomic_thread_fence(memory_order_release);
 	self->map = knows ? PyLong_AsVoidPtr(address) : NULL;
 	return PyBool_FromLong(knows);
 }

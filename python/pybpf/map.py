@@ -16,7 +16,7 @@ from _collections_abc import ItemsView, Mapping, MutableMapping, ValuesView
 
 from pybpf import _native
 from pybpf._native import Elements, ffi, lib
-from pybpf.errors import KernelError, LayoutError
+from pybpf.errors import ClosedError, KernelError, LayoutError
 from pybpf.kernel import explained
 from pybpf.kernel_object import KernelObject
 
@@ -81,6 +81,7 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     """
 
     _noun = "map"
+    _access: Access | None = None
 
     def __init__(self, fd: OwnedFd) -> None:
         self._fd = fd
@@ -91,7 +92,6 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         self._value_size = int(raw.value_size)
         self._max_entries = int(raw.max_entries)
         self._flags = int(raw.map_flags)
-        self._access: Access | None = None
         self._key_type: Type | None = None
         self._value_type: Type | None = None
 
@@ -243,17 +243,27 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
 
     def _elements(self) -> Access:
         """The access to elements, made at first use."""
-        if self._access is None:
-            from pybpf.access import Access
+        access = self._access or self._begin_access()
+        access.require_open()
+        return access
 
-            with self._borrow_fd() as fd:
-                key, value = self.key_type, self.value_type
-                access = Access(self, fd, key, value)
-            if self._access is None:  # another thread may have been faster
-                self._access = access
-                access.accelerate(self)
-        self._access.require_open()
-        return self._access
+    def _begin_access(self) -> Access:
+        from pybpf.access import Access
+
+        with self._borrow_fd() as fd:
+            made = Access(self, fd, self.key_type, self.value_type)
+        # in one step: of threads that come at once, all use the one of the first
+        access: Access = vars(self).setdefault("_access", made)
+        if access is made:
+            access.accelerate(self)
+        else:
+            made.close()
+        try:
+            with self._borrow_life():
+                return access
+        except ClosedError:  # who closed the map in between has seen no access to close
+            access.close()
+            raise
 
     def _getitem(self, key: Any) -> Any:
         raw = self.lookup_bytes(key)

@@ -33,7 +33,6 @@ class ObjectMap(Declared, Map[K, V]):
         self._owner = owner
         self._pointer = pointer
         self._name = _native.text(lib.bpf_map__name(pointer))
-        self._access = None
         self._key_type = self._value_type = None
         self._inner: Map | None = None
         self._loaded_fd: int | None = None
