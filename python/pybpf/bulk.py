@@ -170,7 +170,7 @@ def keys(access: Access) -> Iterator[Any]:
     """Every key."""
     if access.is_array:
         return iter(range(access.max_entries))
-    decode = access.key.decode_many
+    decode = access.key.iterate_many
     return chain.from_iterable(
         decode(keys, count) for keys, _, count in chunks(access, values=False)
     )
@@ -178,7 +178,7 @@ def keys(access: Access) -> Iterator[Any]:
 
 def values(access: Access, entries: int | None) -> Iterator[Any]:
     """Every value."""
-    decode = access.value.decode_many
+    decode = access.value.iterate_many
     return chain.from_iterable(
         decode(values, count) for _, values, count in chunks(access, entries)
     )
@@ -192,9 +192,9 @@ def items(access: Access, entries: int | None, remove: bool = False) -> Iterator
 def _pairs(
     access: Access, entries: int | None, remove: bool
 ) -> Iterator[Iterable[tuple[Any, Any]]]:
-    decode_value = access.value.decode_many
+    decode_value = access.value.iterate_many
     for keys, values, count in chunks(access, entries, remove):
-        decode_key = access.key.decode_many
+        decode_key = access.key.iterate_many
         yield zip(decode_key(keys, count), decode_value(values, count), strict=True)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from array import array
 from operator import index
 
 from pybpf import _native, layout, map_kinds
@@ -21,7 +22,7 @@ from pybpf.errors import LayoutError, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, NoReturn, TypeAlias
 
     from pybpf.btf import Member, Type
@@ -96,8 +97,8 @@ class Codec:
         """The bytes of all ``values``, one after the other."""
         if self.letter:
             try:
-                return struct.pack(f"{NATIVE}{len(values)}{self.letter}", *values)
-            except (struct.error, TypeError):
+                return array(self.letter, values).tobytes()
+            except (OverflowError, TypeError):
                 pass  # encode() says which one does not fit, and takes other kinds than ints
         return b"".join(map(self.encode, values))
 
@@ -110,6 +111,13 @@ class Codec:
             return list((layout.ctype(self.type) * count).from_buffer_copy(data))
         size = self.size
         return [self.decode(data[at : at + size]) for at in range(0, count * size, size)]
+
+    def iterate_many(self, data: memoryview, count: int) -> Iterable[Any]:
+        """What decode_many() gives, one by one: half the time where each is soon dropped."""
+        if self.letter:
+            numbers: Any = data[: count * self.size]
+            return numbers.cast(self.letter)  # type: ignore[no-any-return]
+        return self.decode_many(data, count)
 
     def side(self) -> Side:
         """How C may handle it (Elements._accelerate()): not at all without numbers or class."""
