@@ -158,6 +158,8 @@ struct pybpf_map_options {
 	int inner_map_fd;
 };
 int pybpf_map_create(const struct pybpf_map_options *);
+void *pybpf_arena_map(int fd, size_t size, uint64_t address);
+void pybpf_arena_unmap(void *start, size_t size);
 
 #define PYBPF_CLOSED ...
 struct pybpf_fd;

@@ -274,6 +274,19 @@ int pybpf_map_create(const struct pybpf_map_options *options)
 			      options->max_entries, &opts);
 }
 
+void *pybpf_arena_map(int fd, size_t size, uint64_t address)
+{
+	int flags = MAP_SHARED | (address ? MAP_FIXED_NOREPLACE : 0);
+	void *start = mmap((void *)(uintptr_t)address, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	return start == MAP_FAILED ? NULL : start;
+}
+
+void pybpf_arena_unmap(void *start, size_t size)
+{
+	munmap(start, size);
+}
+
 /* ---- tracepoints without a mounted tracefs ------------------------------------------------------ */
 
 #ifndef __NR_fsopen

@@ -64,6 +64,10 @@ struct pybpf_map_options {
 
 int pybpf_map_create(const struct pybpf_map_options *options);
 
+/* Map an arena, where `address` is not 0 there; NULL with errno. */
+void *pybpf_arena_map(int fd, size_t size, uint64_t address);
+void pybpf_arena_unmap(void *start, size_t size);
+
 /* A tracepoint's perf event without a mounted tracefs: a tracefs instance that only this file
  * descriptor can see, and the perf event of a tracepoint's number. */
 int pybpf_tracefs_open(void);

@@ -43,7 +43,7 @@ def chunks(
     read: some maps of sockets have keys only.
     """
     limit = entries or max(1, min(_CHUNK_ENTRIES, _CHUNK_BYTES // (_entry_size(access) or 1)))
-    _require_keys(access, "iterate")
+    require_keys(access, "iterate")
     if limit > 1 and (access.can_pop_batches if remove else access.has_batches):
         batches = _batches(access, min(limit, access.max_entries), remove)
         first = next(batches)
@@ -56,8 +56,9 @@ def chunks(
     return _slots(access, limit) if access.is_array else _walk(access, limit, values)
 
 
-def _require_keys(access: Access, operation: str) -> None:
-    if isinstance(access.key, NoKey):  # of a queue, a ring buffer
+def require_keys(access: Access, operation: str) -> None:
+    """NotSupportedError where there are none, and so nothing to list or to name."""
+    if isinstance(access.key, NoKey):
         raise access.refusal(operation)
 
 
@@ -221,7 +222,7 @@ def lookup_raw(access: Access, keys: Any, count: int, flags: int) -> tuple[memor
 
 def lookup_many(access: Access, keys: Sequence[Any], default: Any, flags: int) -> list[Any]:
     """The values under ``keys``, ``default`` for each that is not there."""
-    _require_keys(access, "look up in")
+    require_keys(access, "look up in")
     raw_keys = access.key.encode_many(keys)
     values, found = lookup_raw(access, raw_keys, len(keys), flags)
     decoded = list(access.value.decode_many(values, len(keys)))
@@ -250,7 +251,7 @@ def update_many(access: Access, keys: Sequence[Any], values: Sequence[Any], flag
     """Store each of ``values`` under the key at its place in ``keys``."""
     if len(keys) != len(values):
         raise ValueError(f"{len(keys)} keys and {len(values)} values")
-    _require_keys(access, "update")
+    require_keys(access, "update")
     raw_keys = access.key.encode_many(keys)
     raw_values = access.value.encode_many(values)
     update_raw(access, raw_keys, raw_values, len(keys), flags)
@@ -258,7 +259,7 @@ def update_many(access: Access, keys: Sequence[Any], values: Sequence[Any], flag
 
 def delete_many(access: Access, keys: Sequence[Any]) -> int:
     """Delete ``keys``; how many of them were there."""
-    _require_keys(access, "delete from")
+    require_keys(access, "delete from")
     if access.has_slots:
         return sum(access.delete(access.key.encode(key)) for key in keys)
     return _delete_raw(access, access.key.encode_many(keys), len(keys))

@@ -82,6 +82,7 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
 
     _noun = "map"
     _access: Access | None = None
+    _memory: Any = None  # of an arena, once it is mapped
 
     def __init__(self, fd: OwnedFd) -> None:
         self._fd = fd
@@ -526,9 +527,12 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         """The live memory of an array with BPF_F_MMAPABLE, or of an arena; no system calls.
 
         A view of items where values are integers, else of bytes, in which each value begins at a
-        multiple of 8.  Read-only where the map is frozen or user space may not write.  It stays
+        multiple of 8.  Read-only where the map is frozen.  It stays
         valid after close(); what an arena's object maps ends with the object, which cannot be
-        closed while such a view exists (BusyError).
+        closed while such a view exists (BusyError).  Pages of an arena come into being when they
+        are touched; with the flag SEGV_ON_FAULT that kills the process instead.
+
+        NotSupportedError for other maps, KernelError where an arena is mapped at another address.
         """
         with self._borrow_life():
             from pybpf import map_memory
@@ -547,10 +551,19 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
             return map_arrays.live(self)
 
     def freeze(self) -> None:
-        """Forbid every further change from user space, for good; Linux 5.2."""
+        """Forbid every further change from user space, for good; Linux 5.2.
+
+        KernelError with EBUSY while a memory() or array() of it exists that can be written.
+        """
+
+        def hint(number: int) -> str:
+            return (
+                "a memory() or array() that can be written exists" if number == _errno.EBUSY else ""
+            )
+
         target = f"map {self._name!r}"
         with self._borrow_fd() as fd:
-            _native.check(lib.bpf_map_freeze(fd), "freeze", target, explained(KernelError))
+            _native.check(lib.bpf_map_freeze(fd), "freeze", target, explained(KernelError, hint))
 
     def close(self) -> None:
         """Give the descriptor back, at the latest when calls that use it have returned.
@@ -560,6 +573,7 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         super().close()
         if self._access is not None:
             self._access.close()
+        self._memory = None
 
 
 def _sequence(values: Iterable[Any]) -> Sequence[Any]:

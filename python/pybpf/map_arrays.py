@@ -50,6 +50,7 @@ def _values(access: Access, data: Any, count: int) -> Array:
 
 def read(access: Access) -> tuple[Array, Array]:
     """Map.to_numpy()."""
+    bulk.require_keys(access, "iterate")
     key = dtype(access.key)
     keys, values = [numpy.empty(0, key)], [_values(access, b"", 0)]
     for raw_keys, raw_values, count in bulk.chunks(access):
@@ -60,6 +61,7 @@ def read(access: Access) -> tuple[Array, Array]:
 
 def write(access: Access, keys: Any, values: Any, flags: int) -> None:
     """Map.update_numpy()."""
+    bulk.require_keys(access, "update")
     raw_keys = _converted(keys, dtype(access.key), access.key.what)
     raw_values = _converted(values, dtype(access.value), access.value.what)
     if isinstance(access.value, PerCpuCodec):
@@ -99,7 +101,9 @@ def _spread(values: Array, codec: PerCpuCodec) -> Array:
 
 def live(map: Map) -> Array:
     """Map.array()."""
-    one, stride = dtype(map._elements().value), map_memory.stride(map.value_size)
+    access = map._elements()
+    access.require("map as an array the memory of")
+    one, stride = dtype(access.value), map_memory.stride(map.value_size)
     memory = map_memory.raw(map)
     if one.itemsize == stride:
         return numpy.frombuffer(memory, one, map.max_entries)

@@ -111,6 +111,7 @@ _ONLY = {
     "push to": (QUEUES | {MapType.BLOOM_FILTER}, "queues, stacks and bloom filters have push()"),
     "peek at": (QUEUES, "queues and stacks have peek()"),
     "take frames from": (frozenset({MapType.STACK_TRACE}), "stack traces have frames()"),
+    "map as an array the memory of": (frozenset({MapType.ARRAY}), "arrays have array()"),
     "store one CPU's value in": (PER_CPU, "per-CPU maps have a value for each CPU"),
 }
 

@@ -219,7 +219,11 @@ class ObjectMap(Declared, Map[K, V]):
         self._owner._require_loaded(f"use map {self._name!r}")
         borrow = self._owner._handle.borrow()
         borrow.__enter__()
-        return lib.bpf_map__initial_value(self._pointer, ffi.new("size_t *")), borrow, self._owner
+        start = lib.bpf_map__initial_value(self._pointer, ffi.new("size_t *"))
+        if start == ffi.NULL:  # libbpf before 1.4 knows no arenas
+            borrow.__exit__()
+            return None
+        return start, borrow, self._owner
 
     def _end_access(self) -> None:
         """What Object.close() does with the descriptor that element access has of its own."""
