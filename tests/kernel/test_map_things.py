@@ -76,7 +76,7 @@ def cgroups(cgroup_root):
 @contextmanager
 def same_descriptors(bpf_map):
     """What a block opens to use ``bpf_map`` is closed at its end."""
-    bpf_map._elements()  # which has a descriptor of its own from the first use on
+    bpf_map._elements()  # which have a descriptor of their own from the first use on
     before = set(os.listdir("/proc/self/fd"))
     yield
     assert set(os.listdir("/proc/self/fd")) == before
@@ -131,6 +131,8 @@ def test_what_is_no_cgroup_is_refused(things, cgroups, tmp_path):
 def test_storage_of_a_process(things):
     tasks = things.maps["tasks"]
     me = os.getpid()
+    assert call(things, "count_task") == 1
+    assert tasks.pop(me) == 1
     with same_descriptors(tasks):
         assert me not in tasks
         tasks[me] = 41
@@ -274,9 +276,9 @@ def test_a_program_counts_in_the_storage_of_a_file(bpf_object, tmp_path, kernel_
 def test_storage_of_a_cgroup(of_cgroups, cgroups, tmp_path):
     mine, other = cgroups
     storage = of_cgroups.maps["cgroups"]
+    assert mine not in storage
+    assert call(of_cgroups, "count_cgroup") == 1
     with same_descriptors(storage):
-        assert mine not in storage
-        assert call(of_cgroups, "count_cgroup") == 1
         assert storage[mine] == 1
         storage[mine] = 41
         assert call(of_cgroups, "count_cgroup") == 42
@@ -288,6 +290,7 @@ def test_storage_of_a_cgroup(of_cgroups, cgroups, tmp_path):
         assert storage[fd] == 5
         os.close(fd)
         del storage[mine]
+        assert mine not in storage
         assert call(of_cgroups, "count_cgroup") == 1
         with pytest.raises(pybpf.KernelError, match="CGRP_STORAGE has values for cgroups"):
             storage[tmp_path] = 1
