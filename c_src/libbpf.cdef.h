@@ -8,7 +8,7 @@
 struct bpf_map_info {
 	uint32_t type, id, key_size, value_size, max_entries, map_flags;
 	char name[16];
-	uint32_t ifindex, btf_id, btf_key_type_id, btf_value_type_id;
+	uint32_t ifindex, btf_vmlinux_value_type_id, btf_id, btf_key_type_id, btf_value_type_id;
 	uint64_t map_extra;
 	...;
 };

@@ -16,7 +16,7 @@ from _collections_abc import ItemsView, Mapping, MutableMapping, ValuesView
 
 from pybpf import _native
 from pybpf._native import Elements, ffi, lib
-from pybpf.errors import ClosedError, KernelError, LayoutError
+from pybpf.errors import ClosedError, KernelError, LayoutError, NotSupportedError
 from pybpf.kernel import explained
 from pybpf.kernel_object import KernelObject
 
@@ -53,6 +53,7 @@ else:
 _NOTHING = object()
 _NAME_SIZE = 16  # BPF_OBJ_NAME_LEN, with the NUL
 _F_CPU = 8  # BPF_F_CPU, Linux 6.19
+_F_STACK_BUILD_ID = 1 << 5  # of MapFlags
 _BLOOM_FILTER = 30  # of MapType, without the enum's import
 
 
@@ -69,6 +70,12 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     for structs, ``ipaddress`` objects where the order is the network's, dataclasses and ctypes
     structs of the same layout, and bytes of the right length for everything.  What does not fit is
     a LayoutError or OverflowError, never cut off.
+
+    What stands for something of the kernel is given as that: a Map, Program, socket or whatever
+    has a fileno(), or the number of a descriptor; an interface by name or number, with a program as
+    (interface, program); a cgroup or file by its path; a process by its pid.  What was opened for
+    that is closed again.  Values that are maps, programs or sockets are read as the kernel's ids of
+    them and as cookies (Map.from_id(), Program.from_id()).
 
     A missing key is a KeyError, a map without room a MapFullError, an operation that this type of
     map does not have a NotSupportedError.  Threads may share a map; after close() everything is a
@@ -228,7 +235,12 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         """The types that the kernel knows the map's keys and values by."""
         from pybpf.btf import Btf
 
-        info = self.info()
+        with self._borrow_fd() as fd:
+            info = _native.info(fd, "struct bpf_map_info")
+        kernel_id = info.btf_vmlinux_value_type_id
+        if kernel_id:  # of struct_ops; those of modules are beyond the kernel's own types
+            types = Btf.kernel()
+            return None, types[kernel_id] if kernel_id < len(types) else None
         if not info.btf_id:
             return None, None
         btf = Btf.from_id(info.btf_id)
@@ -515,9 +527,14 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         """The frames of a stack trace, the innermost first, with the names of their functions.
 
         Names are the kernel's, and with ``pid`` also those of that process, which must still run.
-        KeyError where there is no such stack.
+        KeyError where there is no such stack, NotSupportedError where the map holds build ids (flag
+        STACK_BUILD_ID) instead of addresses: those are named by the files that have them.
         """
         self._elements().require("take frames from")
+        if self.flags & _F_STACK_BUILD_ID:
+            hint = "it holds build ids with offsets in files, which `m[stack_id]` gives"
+            what = f"map {self._name!r}"
+            raise NotSupportedError("take frames from", what, _errno.EOPNOTSUPP, hint=hint)
         addresses: Any = self[stack_id]  # type: ignore[index]
         from pybpf import symbols
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pybpf.object import Object
 
 
+_STRUCT_OPS = 26  # of MapType, without the enum's import
+
+
 class ObjectMap(Declared, Map[K, V]):
     """A map that an object declares: configurable until load(), then a Map.
 
@@ -202,6 +205,8 @@ class ObjectMap(Declared, Map[K, V]):
         return self._owner._handle.borrow()
 
     def _declared_types(self) -> tuple[Type | None, Type | None]:
+        if self._owner.state == "loaded" and self.type == _STRUCT_OPS:
+            return super()._declared_types()  # the kernel's type is around the declared one
         return self._btf_type(self._key_type_id), self.declared_value_type
 
     @property

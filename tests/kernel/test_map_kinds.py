@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Every kind of map behaves as its kind; a program on the other side reads and writes it, too.
 
-Maps of sockets, devices, cgroups, processes and files are in test_map_things.py, memory that is
-mapped in test_map_memory.py.
+Maps of devices and sockets are in test_map_net.py, those of cgroups, processes and files in
+test_map_things.py, memory that is mapped in test_map_memory.py.
 """
 
 from __future__ import annotations
@@ -681,19 +681,56 @@ def test_perf_events_are_not_read_back(kinds):
 def test_only_programs_store_stacks(kinds):
     stack_id = kinds.call("take_stack")
     assert stack_id >= 0
-    raw = kinds.stacks.lookup_bytes(stack_id)
-    innermost, *_ = struct.unpack("=16Q", raw)
-    assert innermost >> 63, "no address of the kernel"
-    assert list(kinds.stacks) == [stack_id]
+    addresses = kinds.stacks[stack_id]
+    assert addresses[0] >> 63, "no address of the kernel"
+    raw = struct.unpack("=16Q", kinds.stacks.lookup_bytes(stack_id))
+    assert addresses == [address for address in raw if address]
+    assert kinds.stacks.to_dict() == {stack_id: addresses}
     with not_supported("update map 'stacks'", r"bpf_get_stackid\(\)"):
-        kinds.stacks[stack_id] = raw
-    del kinds.stacks[stack_id]
+        kinds.stacks[stack_id] = kinds.stacks.lookup_bytes(stack_id)
+    assert kinds.stacks.pop(stack_id) == addresses
     assert len(kinds.stacks) == 0
     with pytest.raises(KeyError):
         del kinds.stacks[stack_id]
     assert kinds.stacks.get(stack_id) is None
     with pytest.raises(KeyError):
         kinds.stacks.frames(stack_id)
+
+
+def test_the_frames_of_a_stack(kinds):
+    frames = kinds.stacks.frames(kinds.call("take_stack"), os.getpid())
+    program = kinds.object.programs["take_stack"]
+    assert frames[0].symbol == f"bpf_prog_{program.tag}_take_stack"
+    assert frames[-1].module == "vmlinux"
+
+
+def test_a_stack_of_build_ids(kinds):
+    stack_id = kinds.call("take_build_ids")
+    assert stack_id >= 0
+    innermost = kinds.build_ids[stack_id][0]
+    assert len(innermost.build_id) == 40
+    with not_supported("take frames from map 'build_ids'", "build ids with offsets in files"):
+        kinds.build_ids.frames(stack_id)
+
+
+# ---- struct_ops ----------------------------------------------------------------------------------
+
+
+def test_struct_ops_are_read_with_what_the_kernel_keeps_around_them(bpf_object):
+    with pybpf.open(bpf_object("congestion")) as obj:
+        ops = obj.maps["pybpf_test"]
+        assert str(ops.value_type) == "struct tcp_congestion_ops"
+        obj.load()
+        assert str(ops.value_type) == "struct bpf_struct_ops_tcp_congestion_ops"
+        assert (len(ops), ops[0].data.name) == (1, b"")
+        obj.attach()
+        assert ops[0].data.name == b"pybpf_test"
+        assert ops[0].data.ssthresh == obj.programs["ssthresh"].id
+        with Map.from_id(ops.id) as by_id:
+            assert by_id[0].data.name == b"pybpf_test"
+        assert ops.lookup_bytes(0) == bytes(ops[0])
+        with pytest.raises(pybpf.KernelError, match="update map 'pybpf_test'"):
+            ops[0] = bytes(ops.value_size)
 
 
 # ---- kinds that this library does not know -------------------------------------------------------

@@ -120,6 +120,25 @@ def test_an_array_of_values_that_are_no_integers():
         assert bpf_map[3] == bytes(12)
 
 
+def test_a_structured_array_of_numpy(mapped):
+    readings = mapped.maps["readings"]
+    array = readings.array()
+    assert array.dtype == readings.value_type.dtype
+    assert array.shape == (ENTRIES,)
+    array["sequence"][7] = 41
+    array["tag"][7] = b"tag"
+    increment(mapped, 7)
+    assert (array["sequence"][7], array["level"][7]) == (42, -1)
+    assert (readings[7].sequence, readings[7].tag) == (42, b"tag")
+    assert array["sequence"].sum() == 42
+    numbers = mapped.maps["s32s"].array()
+    numbers[5] = -7
+    assert (numbers.dtype, mapped.maps["s32s"][5]) == (numpy.int32, -7)
+    addresses = mapped.maps["be32s"].array()
+    addresses[1] = 0x01020304
+    assert mapped.maps["be32s"].lookup_bytes(1) == b"\1\2\3\4"
+
+
 def test_a_frozen_array_is_read_only(mapped):
     bpf_map = mapped.maps["u32s"]
     bpf_map[1] = 5
