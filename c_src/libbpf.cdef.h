@@ -179,7 +179,7 @@ int pybpf_map_read_batch(struct pybpf_fd *, bool, void *, void *, char *, char *
 			 uint64_t);
 struct pybpf_walk;
 struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *, size_t, uint32_t, uint64_t);
-int pybpf_walk_next(struct pybpf_walk *, char *, char *, size_t, int, uint64_t);
+int pybpf_walk_next(struct pybpf_walk *, char *, char *, size_t, int);
 void pybpf_walk_free(struct pybpf_walk *);
 
 int pybpf_tracefs_open(void);

@@ -161,26 +161,29 @@ int pybpf_map_read_batch(struct pybpf_fd *map, bool remove, void *from, void *to
 /* ---- key by key ---------------------------------------------------------------------------------- */
 
 /*
- * The kernel starts over when the key to go on from has vanished, and meets again a key that was
- * updated meanwhile.  So a walk remembers the keys it gave: a table of open addressing whose entries
- * are places in `keys`, counted from 1, below half of the key's hash.
+ * The kernel goes from key to key in an order of its own, starts over when the key to go on from has
+ * vanished, and meets again a key that was updated meanwhile.  So a walk remembers the keys that it gave,
+ * in a table of open addressing whose entries are places in `keys`, counted from 1, below half of the
+ * key's hash.  Where it has lost
+ * its way, it goes back to the last of them that is still there: `trail` has those not known to be gone.
  */
 struct pybpf_walk {
 	struct pybpf_fd *map;
 	size_t key_size;
-	char *previous, *next, *missing;
+	char *previous, *next, *first, *missing;
 	char *keys;
 	uint64_t *table;
-	size_t count, capacity, table_size;
-	uint64_t again, again_limit;
-	bool started, has_missing;
+	uint32_t *trail;
+	size_t count, trail_count, capacity, table_size;
+	uint64_t in_vain, in_vain_limit;
+	bool started, lost, has_missing, ended;
 };
 
 #define MIN_KEYS 1024
 #define MAX_KEYS_AT_FIRST (1u << 20)
 
 struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *map, size_t key_size, uint32_t expected,
-				  uint64_t again_limit)
+				  uint64_t in_vain_limit)
 {
 	struct pybpf_walk *walk = calloc(1, sizeof(*walk));
 
@@ -188,17 +191,18 @@ struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *map, size_t key_size, uint32_
 		return NULL;
 	walk->map = map;
 	walk->key_size = key_size;
-	walk->again_limit = again_limit;
+	walk->in_vain_limit = in_vain_limit;
 	walk->capacity = MIN_KEYS;
 	while (walk->capacity < expected && walk->capacity < MAX_KEYS_AT_FIRST)
 		walk->capacity *= 2;
-	walk->previous = malloc(3 * key_size);
+	walk->previous = malloc(4 * key_size);
 	if (!walk->previous) {
 		free(walk);
 		return NULL;
 	}
 	walk->next = walk->previous + key_size;
-	walk->missing = walk->next + key_size;
+	walk->first = walk->next + key_size;
+	walk->missing = walk->first + key_size;
 	return walk;
 }
 
@@ -207,6 +211,7 @@ void pybpf_walk_free(struct pybpf_walk *walk)
 	free(walk->previous);
 	free(walk->keys);
 	free(walk->table);
+	free(walk->trail);
 	free(walk);
 }
 
@@ -249,6 +254,7 @@ static bool make_room(struct pybpf_walk *walk)
 {
 	size_t capacity = 2 * walk->capacity;
 	char *keys;
+	uint32_t *trail;
 	uint64_t *table;
 
 	if (walk->table && walk->count < walk->capacity)
@@ -259,6 +265,10 @@ static bool make_room(struct pybpf_walk *walk)
 	if (!keys)
 		return false;
 	walk->keys = keys;
+	trail = realloc(walk->trail, capacity * sizeof(*trail));
+	if (!trail)
+		return false;
+	walk->trail = trail;
 	table = calloc(2 * capacity, sizeof(*table));
 	if (!table)
 		return false;
@@ -284,64 +294,113 @@ static int remember(struct pybpf_walk *walk, const char *key)
 		return -ENOMEM;
 	entry = entry_of(walk, key, h);
 	if (*entry)
-		return ++walk->again > walk->again_limit ? -ELOOP : 0;
+		return 0;
 	memcpy(walk->keys + walk->count * walk->key_size, key, walk->key_size);
+	walk->trail[walk->trail_count++] = (uint32_t)walk->count;
 	*entry = (h & HASH_HALF) | ++walk->count;
 	return 1;
 }
 
-/* The next key into walk->next and its value, where wanted; 1, 0 at the end or -errno. */
-static int step(struct pybpf_walk *walk, int fd, char *value, uint64_t flags)
+static int next_key(int fd, const char *key, char *next)
 {
-	size_t size = walk->key_size;
+	return pybpf_element(BPF_MAP_GET_NEXT_KEY, fd, key, next, 0);
+}
 
-	for (;;) {
-		int err = pybpf_element(BPF_MAP_GET_NEXT_KEY, fd,
-					walk->started ? walk->previous : NULL, walk->next, 0);
+/* Whether the kernel has started over, because the key that walk->next should follow is gone. */
+static bool started_over(struct pybpf_walk *walk, int fd)
+{
+	int err = next_key(fd, NULL, walk->first);
 
-		if (err)
-			return err == -ENOENT ? 0 : err;
-		err = value ? pybpf_element(BPF_MAP_LOOKUP_ELEM, fd, walk->next, value, flags) : 0;
-		if (err && err != -ENOENT)
-			return err;
-		/*
-		 * A key that vanished in between is no place to go on from; but an empty slot of an array of
-		 * maps is one, and comes again.
-		 */
-		if (err && !(walk->has_missing && !memcmp(walk->missing, walk->next, size))) {
-			memcpy(walk->missing, walk->next, size);
-			walk->has_missing = true;
-			continue;
-		}
-		memcpy(walk->previous, walk->next, size);
-		walk->started = true;
-		if (!err)
-			return 1;
+	return !err && !memcmp(walk->first, walk->next, walk->key_size);
+}
+
+static void go_on_from(struct pybpf_walk *walk, const char *key)
+{
+	memcpy(walk->previous, key, walk->key_size);
+	walk->started = true;
+	walk->lost = false;
+}
+
+/* Try the last place of the trail. */
+static void go_back(struct pybpf_walk *walk, int fd)
+{
+	const char *key;
+
+	if (!walk->trail_count) {
+		walk->started = walk->lost = false;
+		return;
 	}
+	key = walk->keys + walk->trail[walk->trail_count - 1] * walk->key_size;
+	if (!next_key(fd, key, walk->next) && started_over(walk, fd))
+		walk->trail_count--;
+	else
+		go_on_from(walk, key);
 }
 
 /*
- * Up to `capacity` more keys, each once, and their values unless NULL: how many, 0 at the end, -ELOOP
- * where the walk met known keys too often.
+ * One step: 1 with a new key in walk->next and its value, where wanted; 0 where that key was given before
+ * or vanished in between; -ENOENT at the end.
  */
-int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t value_size,
-		    int capacity, uint64_t flags)
+static int step(struct pybpf_walk *walk, int fd, char *value)
+{
+	size_t size = walk->key_size;
+	int err = next_key(fd, walk->started ? walk->previous : NULL, walk->next);
+
+	if (err)
+		return err;
+	err = value ? pybpf_element(BPF_MAP_LOOKUP_ELEM, fd, walk->next, value, 0) : 0;
+	if (err && err != -ENOENT)
+		return err;
+	/*
+	 * A key that vanished is no place to go on from; but an empty slot that is listed is one, and
+	 * comes again.
+	 */
+	if (err && !(walk->has_missing && !memcmp(walk->missing, walk->next, size))) {
+		memcpy(walk->missing, walk->next, size);
+		walk->has_missing = true;
+		return 0;
+	}
+	err = err ? 0 : remember(walk, walk->next);
+	if (err < 0)
+		return err;
+	if (err == 0 && walk->started && started_over(walk, fd))
+		walk->lost = true;
+	else
+		go_on_from(walk, walk->next);
+	return err;
+}
+
+/* Some milliseconds: a signal has to wait so long. */
+#define STEPS_OF_A_CALL 16384
+
+/*
+ * Up to `capacity` more keys, each once, and their values unless NULL: how many, 0 at the end, -EAGAIN
+ * where many steps gave nothing new, -ELOOP where all of them together were too many.
+ */
+int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t value_size, int capacity)
 {
 	size_t key_size = walk->key_size;
-	int fd = pybpf_fd_enter(walk->map), count = 0, err = 1;
+	int fd = pybpf_fd_enter(walk->map), count = 0, err = 0;
 
 	if (fd < 0)
 		return fd;
-	while (count < capacity) {
-		err = step(walk, fd, values ? values + count * value_size : NULL, flags);
-		if (err <= 0)
-			break;
-		err = remember(walk, walk->next);
+	for (int i = 0; i < STEPS_OF_A_CALL && count < capacity && !walk->ended; i++) {
+		if (walk->lost) {
+			go_back(walk, fd);
+			continue;
+		}
+		err = step(walk, fd, values ? values + count * value_size : NULL);
+		if (err > 0)
+			memcpy(keys + count++ * key_size, walk->next, key_size);
+		else if (err == 0 && ++walk->in_vain > walk->in_vain_limit)
+			err = -ELOOP;
+		else if (err == -ENOENT)
+			walk->ended = true;
 		if (err < 0)
 			break;
-		if (err)
-			memcpy(keys + count++ * key_size, walk->next, key_size);
 	}
 	pybpf_fd_leave(walk->map);
-	return err < 0 ? err : count;
+	if (err < 0 && !walk->ended)
+		return err;
+	return count || walk->ended ? count : -EAGAIN;
 }

@@ -98,9 +98,8 @@ int pybpf_map_read_batch(struct pybpf_fd *map, bool remove, void *from, void *to
 struct pybpf_walk;
 
 struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *map, size_t key_size, uint32_t expected,
-				  uint64_t again_limit);
-int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t value_size,
-		    int capacity, uint64_t flags);
+				  uint64_t in_vain_limit);
+int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t value_size, int capacity);
 void pybpf_walk_free(struct pybpf_walk *walk);
 
 /* Ring buffers, drained into one numbered batch that stays valid until the next drain. */

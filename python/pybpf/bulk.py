@@ -30,30 +30,35 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 1 << 20
 _CHUNK_ENTRIES = 8192
 _NO_BATCHES = (-_errno.EINVAL, -_errno.EOPNOTSUPP, -ENOTSUPP)  # EINVAL before Linux 5.6
-# How often a walk may meet known keys: every entry some times, and some more in a small map.
-_AGAIN_FACTOR, _AGAIN_MORE = 8, 10_000
+# How many steps of a walk may lead to known or vanished keys: every entry some times, and some more
+# in a small map.
+_IN_VAIN_FACTOR, _IN_VAIN_MORE = 8, 10_000
+# How many entries one call takes to C, where Ctrl-C has to wait: some milliseconds.
+_CALL_ENTRIES = 1 << 15
 
 
 def chunks(
     access: Access, entries: int | None = None, remove: bool = False, values: bool = True
 ) -> Iterator[Chunk]:
-    """All entries, at most about ``entries`` at a time (1: key by key), with ``remove`` taken out.
+    """All entries, by ``entries`` in a system call (1: key by key), with ``remove`` taken out.
 
     The buffers of a chunk are used again for the next one.  Without ``values``, those need not be
     read: some maps of sockets have keys only.
     """
-    limit = entries or max(1, min(_CHUNK_ENTRIES, _CHUNK_BYTES // (_entry_size(access) or 1)))
+    if entries is not None and entries < 1:
+        raise ValueError(f"batch_size is at least 1, not {entries}")
     require_keys(access, "iterate")
-    if limit > 1 and (access.can_pop_batches if remove else access.has_batches):
-        batches = _batches(access, min(limit, access.max_entries), remove)
+    usual = max(1, min(_CHUNK_ENTRIES, _CHUNK_BYTES // (_entry_size(access) or 1)))
+    if entries != 1 and (access.can_pop_batches if remove else access.has_batches):
+        batches = _batches(access, min(entries or usual, access.max_entries), remove)
         first = next(batches)
         if first is not None:
             return chain((first,), batches)  # type: ignore[arg-type]  # only the first is None
     if remove:
         if access.is_array and not access.has_slots:
             raise access.refusal("pop from")
-        return _popped(access, limit)
-    return _slots(access, limit) if access.is_array else _walk(access, limit, values)
+        return _popped(access, usual)
+    return _slots(access, usual) if access.is_array else _walk(access, usual, values)
 
 
 def require_keys(access: Access, operation: str) -> None:
@@ -129,20 +134,21 @@ def _only(access: Access, keys: bytes, values: memoryview, places: list[int]) ->
 
 
 def _walk(access: Access, capacity: int, values: bool = True) -> Iterator[Chunk]:
-    buffers = _Buffers(access, max(capacity, 256))
-    limit = _AGAIN_FACTOR * access.max_entries + _AGAIN_MORE
+    buffers = _Buffers(access, capacity)
+    limit = _IN_VAIN_FACTOR * access.max_entries + _IN_VAIN_MORE
     walk = ffi.gc(
         lib.pybpf_walk_new(access.handle, access.key_size, access.max_entries, limit),
         lib.pybpf_walk_free,
     )
     into = buffers.values if values else ffi.NULL
     while True:
-        count = lib.pybpf_walk_next(
-            walk, buffers.keys, into, access.value.size, buffers.capacity, 0
-        )
+        count = lib.pybpf_walk_next(walk, buffers.keys, into, access.value.size, capacity)
+        if count == -_errno.EAGAIN:
+            continue  # after a moment for signals
         if count == -_errno.ELOOP:
             raise IterationAborted(
-                f"map {access.name!r} changes faster than it can be read key by key"
+                f"map {access.name!r} changes faster than it can be read key by key; a loop that "
+                "deletes from it should go over a list of its keys"
             )
         access.check(count, "iterate")
         if count == 0:
@@ -162,6 +168,15 @@ def _popped(access: Access, capacity: int) -> Iterator[Chunk]:
             memoryview(b"".join(value for _, value in there)),
             len(there),
         )
+
+
+def pop_one(access: Access) -> tuple[bytes, bytes] | None:
+    """Remove some entry; its key and value, None where there is none."""
+    require_keys(access, "iterate")
+    for key, value, count in _popped(access, 1):
+        if count:
+            return bytes(key), bytes(value)
+    return None
 
 
 # ---- all entries in Python -----------------------------------------------------------------------
@@ -209,14 +224,29 @@ def count(access: Access) -> int:
 # ---- many chosen entries -------------------------------------------------------------------------
 
 
+def _calls(count: int) -> Iterator[tuple[int, int]]:
+    """How ``count`` entries are shared out to calls of C: (the first, how many)."""
+    return ((at, min(_CALL_ENTRIES, count - at)) for at in range(0, count, _CALL_ENTRIES))
+
+
 def lookup_raw(access: Access, keys: Any, count: int, flags: int) -> tuple[memoryview, bytes]:
     """The values under ``count`` keys, one after the other, and a byte for each: is it there?"""
-    values = ffi.new("char[]", max(1, count * access.value.size))
+    key_size, value_size = access.key_size, access.value.size
+    start = ffi.from_buffer(keys)
+    values = ffi.new("char[]", max(1, count * value_size))
     found = ffi.new("char[]", max(1, count))
-    code = lib.pybpf_map_lookup_many(
-        access.handle, keys, access.key_size, values, access.value.size, found, count, flags
-    )
-    access.check(code, "look up in")
+    for at, many in _calls(count):
+        code = lib.pybpf_map_lookup_many(
+            access.handle,
+            start + at * key_size,
+            key_size,
+            values + at * value_size,
+            value_size,
+            found + at,
+            many,
+            flags,
+        )
+        access.check(code, "look up in")
     return memoryview(ffi.buffer(values)), bytes(ffi.buffer(found, count))
 
 
@@ -235,16 +265,25 @@ def lookup_many(access: Access, keys: Sequence[Any], default: Any, flags: int) -
 
 def update_raw(access: Access, keys: Any, values: Any, count: int, flags: int) -> None:
     """Store ``count`` values under as many keys."""
+    key_size, value_size = access.key_size, access.value.size
+    start, values = ffi.from_buffer(keys), ffi.from_buffer(values)
     done = ffi.new("uint32_t *")
-    code = lib.pybpf_map_update_many(
-        access.handle, keys, access.key_size, values, access.value.size, count, flags, done
-    )
-    if code == 0:
-        return
-    error = access.refusal("update", -code)
-    if isinstance(error, MapFullError):
-        error.hint += f"; {done[0]} of the {count} were stored"
-    raise error
+    for at, many in _calls(count):
+        code = lib.pybpf_map_update_many(
+            access.handle,
+            start + at * key_size,
+            key_size,
+            values + at * value_size,
+            value_size,
+            many,
+            flags,
+            done,
+        )
+        if code < 0:
+            error = access.refusal("update", -code)
+            if isinstance(error, MapFullError):
+                error.hint += f"; {at + done[0]} of the {count} were stored"
+            raise error
 
 
 def update_many(access: Access, keys: Sequence[Any], values: Sequence[Any], flags: int) -> None:
@@ -266,10 +305,14 @@ def delete_many(access: Access, keys: Sequence[Any]) -> int:
 
 
 def _delete_raw(access: Access, keys: Any, count: int) -> int:
-    removed = ffi.new("uint32_t *")
-    code = lib.pybpf_map_delete_many(access.handle, keys, access.key_size, count, removed)
-    access.check(code, "delete from")
-    return int(removed[0])
+    start = ffi.from_buffer(keys)
+    removed, total = ffi.new("uint32_t *"), 0
+    for at, many in _calls(count):
+        place = start + at * access.key_size
+        code = lib.pybpf_map_delete_many(access.handle, place, access.key_size, many, removed)
+        access.check(code, "delete from")
+        total += removed[0]
+    return total
 
 
 def clear(access: Access) -> None:

@@ -83,8 +83,9 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
 
     Iterating a hash or array reads in batches where the kernel can (Linux 5.6): every key that is
     there throughout comes exactly once, whatever comes and goes meanwhile.  Other maps are read
-    key by key: no key comes twice, one that is replaced meanwhile may be left out, and a map that
-    changes faster than it is read gives IterationAborted.
+    key by key: what nobody touches comes exactly once, no key comes twice, one that is replaced
+    meanwhile may be left out, and a map that changes faster than it is read gives
+    IterationAborted.
     """
 
     _noun = "map"
@@ -389,13 +390,11 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         from pybpf import bulk
 
         access = self._elements()
-        for keys, _, count in bulk.chunks(access, 1):
-            for at in range(count):
-                raw_key = bytes(keys[at * access.key_size : (at + 1) * access.key_size])
-                raw_value = access.pop(raw_key)
-                if raw_value is not None:
-                    return access.key.decode(raw_key), self._decode(raw_value)
-        raise KeyError(f"map {self._name!r} is empty")
+        found = bulk.pop_one(access)
+        if found is None:
+            raise KeyError(f"map {self._name!r} is empty")
+        raw_key, raw_value = found
+        return access.key.decode(raw_key), access.value.decode(raw_value)
 
     # -- all of them --
 
@@ -423,8 +422,9 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     def pop_all(self) -> list[tuple[K, V]]:
         """Remove all entries and return them.
 
-        In batches (Linux 5.6) each entry is read and removed in one step, so that nothing that a
-        program counts meanwhile is lost; a queue or stack is emptied in its order.
+        In batches (Linux 5.6) each entry is read and removed in one step, so that what a program
+        stores meanwhile is returned or still there; only what it adds through a pointer that it
+        looked up before goes with the entry.  A queue or stack is emptied in its order.
         """
         from pybpf import bulk
 
@@ -464,8 +464,8 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     ) -> None:
         """Store the entries of a mapping, or ``values`` under the keys ``entries``.
 
-        One system call where the kernel has batches (Linux 5.6).  MapFullError says how many were
-        stored.
+        In few system calls where the kernel has batches (Linux 5.6).  MapFullError says how many
+        were stored; what an error or Ctrl-C interrupts is stored up to some entry.
         """
         from pybpf import bulk
 

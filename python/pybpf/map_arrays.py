@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from pybpf import bulk, map_memory
-from pybpf._native import ffi
 from pybpf.codec import LETTERS, NATIVE, PerCpuCodec
 from pybpf.errors import LayoutError
 
@@ -70,8 +69,8 @@ def write(access: Access, keys: Any, values: Any, flags: int) -> None:
         raise ValueError(f"{len(raw_keys)} keys and {len(raw_values)} values")
     bulk.update_raw(
         access,
-        ffi.from_buffer(numpy.ascontiguousarray(raw_keys).view("B")),
-        ffi.from_buffer(numpy.ascontiguousarray(raw_values).view("B")),
+        numpy.ascontiguousarray(raw_keys).view("B"),
+        numpy.ascontiguousarray(raw_values).view("B"),
         len(raw_keys),
         flags,
     )
