@@ -469,12 +469,16 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         """
         from pybpf import bulk
 
-        keys: Iterable[K] = entries
-        if values is None:
-            if not isinstance(entries, Mapping):
-                raise TypeError("update_many() takes a mapping, or keys and values")
-            keys, values = entries.keys(), entries.values()
-        bulk.update_many(self._elements(), _sequence(keys), _sequence(values), flags)
+        if values is not None:
+            keys: Sequence[Any] = _sequence(entries)
+            values = _sequence(values)
+        elif isinstance(entries, Mapping):
+            # in one go: keys() and values() of a map that changes would not fit together
+            pairs = entries if isinstance(entries, dict) else dict(entries.items())
+            keys, values = list(pairs), list(pairs.values())
+        else:
+            raise TypeError("update_many() takes a mapping, or keys and values")
+        bulk.update_many(self._elements(), keys, values, flags)
 
     def delete_many(self, keys: Iterable[K]) -> int:
         """Delete ``keys``; how many of them were there."""
@@ -484,7 +488,9 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store the entries of a mapping or of (key, value) pairs, as update_many() does."""
-        self.update_many(dict(other, **more))
+        # a Map as other may lose a key while dict() asks for one after the other
+        entries = other.items() if isinstance(other, Mapping) else other
+        self.update_many(dict(entries, **more))
 
     def to_numpy(self) -> tuple[numpy.ndarray[Any, Any], numpy.ndarray[Any, Any]]:
         """All keys and all values as two arrays: structured ones for structs (``Type.dtype``).

@@ -333,6 +333,17 @@ def test_pop_all_and_clear_of_every_hash(filled):
     assert len(bpf_map) == len(entries) - 1
 
 
+def test_one_map_into_another():
+    with hash_of({1: 10, 2: 20}) as source, make_map() as target:
+        target.update(source)
+        assert target.to_dict() == {1: 10, 2: 20}
+        target.clear()
+        target.update_many(source)
+        assert target.to_dict() == {1: 10, 2: 20}
+        target.update([(3, 30), (1, 11)])
+        assert target.to_dict() == {1: 11, 2: 20, 3: 30}
+
+
 @pytest.mark.parametrize("name", ["lookup_many", "update_many", "delete_many"])
 def test_a_call_on_very_many_entries_lets_signals_through(name):
     keys = list(range(3_000_000))
