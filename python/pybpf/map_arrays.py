@@ -61,8 +61,8 @@ def read(access: Access) -> tuple[Array, Array]:
 def write(access: Access, keys: Any, values: Any, flags: int) -> None:
     """Map.update_numpy()."""
     bulk.require_keys(access, "update")
-    raw_keys = _converted(keys, dtype(access.key), access.key.what)
-    raw_values = _converted(values, dtype(access.value), access.value.what)
+    raw_keys = _converted(keys, access.key)
+    raw_values = _converted(values, access.value)
     if isinstance(access.value, PerCpuCodec):
         raw_values = _spread(raw_values, access.value)
     if len(raw_keys) != len(raw_values):
@@ -76,24 +76,27 @@ def write(access: Access, keys: Any, values: Any, flags: int) -> None:
     )
 
 
-def _converted(given: Any, wanted: numpy.dtype[Any], what: str) -> Array:
-    """``given`` as an array of ``wanted``; nothing is cut off."""
-    array = numpy.asarray(given)
-    if array.dtype == wanted:
+def _converted(given: Any, codec: Codec) -> Array:
+    """``given`` as an array of what ``codec`` says, one for each entry; nothing is cut off."""
+    array, wanted = numpy.asarray(given), dtype(codec)
+    each: tuple[int, ...] = (codec.cpus,) if isinstance(codec, PerCpuCodec) else ()
+    each += wanted.shape  # of keys or values that are arrays themselves
+    if array.ndim == 0 or array.shape[1:] != each:
+        shape = ", ".join(map(str, ("entries", *each)))
+        raise LayoutError(f"a {codec.what} takes arrays of shape ({shape}), not {array.shape}")
+    if array.dtype == wanted.base:
         return array
-    if wanted.names or array.dtype.kind not in "iub":
-        raise LayoutError(f"a {what} is of dtype {wanted}, not {array.dtype}")
-    converted = array.astype(wanted)
+    if wanted.base.names or array.dtype.kind not in "iub":
+        raise LayoutError(f"a {codec.what} is of dtype {wanted.base}, not {array.dtype}")
+    converted = array.astype(wanted.base)
     if not (converted == array).all():
-        raise OverflowError(f"not all of these fit {what} as {wanted}")
+        raise OverflowError(f"not all of these fit {codec.what} as {wanted.base}")
     return converted
 
 
 def _spread(values: Array, codec: PerCpuCodec) -> Array:
     """Values for each CPU, with what rounds them up to 8 bytes."""
-    if values.ndim != 2 or values.shape[1] != codec.cpus:
-        raise LayoutError(f"a {codec.what} takes {codec.cpus} columns, one per possible CPU")
-    spread = numpy.zeros(values.shape, _spaced(values.dtype, codec.stride))
+    spread = numpy.zeros((len(values), codec.cpus), _spaced(dtype(codec), codec.stride))
     spread["value"] = values
     return spread
 

@@ -561,3 +561,124 @@ def test_nothing_that_is_stored_while_all_is_popped_is_lost(bpf_object):
     assert len(popped) == len(expected)
     assert {key for key, _ in popped} == expected
     assert all(key == value for key, value in popped)
+
+
+# ---- numpy ---------------------------------------------------------------------------------------
+
+
+def test_numpy_of_every_kind(filled):
+    bpf_map, entries = filled
+    keys, values = bpf_map.to_numpy()
+    per_cpu = bpf_map.type in (
+        MapType.PERCPU_HASH,
+        MapType.LRU_PERCPU_HASH,
+        MapType.PERCPU_ARRAY,
+    )
+    assert (keys.dtype, values.dtype) == ("u4", "u8")
+    assert keys.shape == (len(entries),)
+    assert values.shape == ((len(entries), CPUS) if per_cpu else (len(entries),))
+    assert dict(zip(keys.tolist(), values.tolist(), strict=True)) == entries
+    bpf_map.update_numpy(keys[::-1], values)
+    backwards = dict(zip(keys[::-1].tolist(), values.tolist(), strict=True))
+    assert bpf_map.to_dict() == backwards
+
+
+@pytest.mark.parametrize("type", [MapType.HASH, MapType.PERCPU_HASH, MapType.LPM_TRIE])
+def test_numpy_of_an_empty_map(type):
+    flags = MapFlags.NO_PREALLOC
+    with make_map(type, key_size=8, flags=flags) as bpf_map:
+        keys, values = bpf_map.to_numpy()
+        assert len(keys) == len(values) == 0
+        assert values.dtype == "u8"
+        assert values.shape[1:] == ((CPUS,) if type == MapType.PERCPU_HASH else ())
+        bpf_map.update_numpy(keys, values)
+        assert len(bpf_map) == 0
+
+
+def test_numpy_values_of_a_cpu_that_are_rounded_up():
+    with make_map(MapType.PERCPU_HASH, value_size=4) as bpf_map:
+        values = numpy.arange(2 * CPUS, dtype="u4").reshape(2, CPUS)
+        bpf_map.update_numpy(numpy.array([1, 2], "u4"), values)
+        assert bpf_map[2] == list(range(CPUS, 2 * CPUS))
+        keys, read = bpf_map.to_numpy()
+        assert read.dtype == "u4"
+        assert read[keys == 2].tolist() == [bpf_map[2]]
+
+
+def test_numpy_keys_of_other_sizes_are_raw():
+    with make_map(key_size=6) as bpf_map:
+        bpf_map[b"abcdef"] = 7
+        keys, values = bpf_map.to_numpy()
+        assert keys.dtype == "V6"
+        assert (keys[0].tobytes(), values.tolist()) == (b"abcdef", [7])
+        bpf_map.update_numpy(keys, values + 1)
+        assert bpf_map[b"abcdef"] == 8
+
+
+def test_what_numpy_gives_is_the_callers_own():
+    with hash_of({1: 10}) as bpf_map:
+        keys, values = bpf_map.to_numpy()
+        values[:] = keys[:] = 99
+        assert bpf_map.to_dict() == {1: 10}
+
+
+@pytest.mark.parametrize(
+    ("keys", "values", "stored"),
+    [
+        (numpy.array([1, 2], "u1"), numpy.array([10, 20], "i8"), {1: 10, 2: 20}),
+        (numpy.array([1, 2], ">u4"), numpy.array([10, 20], ">u8"), {1: 10, 2: 20}),
+        ([1, 2], [10, 2**63 - 1], {1: 10, 2: 2**63 - 1}),
+        (numpy.arange(10)[2:6:2], numpy.arange(100, 110)[::-5], {2: 109, 4: 104}),
+        (numpy.array([True]), numpy.array([False]), {1: 0}),
+    ],
+    ids=["other sizes", "other byte order", "lists", "strided", "bools"],
+)
+def test_numpy_converts_what_fits(keys, values, stored):
+    with make_map() as bpf_map:
+        bpf_map.update_numpy(keys, values)
+        assert bpf_map.to_dict() == stored
+
+
+ONE = numpy.array([1], "u4")
+
+
+@pytest.mark.parametrize(
+    ("keys", "values", "error"),
+    [
+        (numpy.array([1, 2**32]), [1, 2], OverflowError),
+        (numpy.array([-1]), [1], OverflowError),
+        (ONE, numpy.array([-1]), OverflowError),
+        (ONE, numpy.array([1.0]), pybpf.LayoutError),
+        (ONE, numpy.array([1], "M8[s]"), pybpf.LayoutError),
+        (ONE, numpy.array([None]), pybpf.LayoutError),
+        (ONE, numpy.array(["1"]), pybpf.LayoutError),
+        (ONE, numpy.array([[1, 2]], "u8"), pybpf.LayoutError),
+        (numpy.array([[1, 2]], "u4"), numpy.array([1], "u8"), pybpf.LayoutError),
+        (1, 1, pybpf.LayoutError),
+        (ONE, numpy.array([(1, 2)], "u4,u4"), pybpf.LayoutError),
+        (numpy.array([1, 2], "u4"), numpy.array([1], "u8"), ValueError),
+    ],
+)
+def test_numpy_stores_nothing_that_does_not_fit(keys, values, error):
+    with make_map() as bpf_map:
+        with pytest.raises(error):
+            bpf_map.update_numpy(keys, values)
+        assert len(bpf_map) == 0
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, CPUS + 1), (1, CPUS, 1), (2, CPUS)])
+def test_numpy_values_have_a_column_for_each_cpu(shape):
+    with make_map(MapType.PERCPU_HASH) as bpf_map:
+        with pytest.raises((pybpf.LayoutError, ValueError)):
+            bpf_map.update_numpy(ONE, numpy.zeros(shape, "u8"))
+        assert len(bpf_map) == 0
+
+
+def test_numpy_tells_how_many_were_stored_and_takes_flags():
+    with make_map(max_entries=4) as bpf_map:
+        keys = numpy.arange(6, dtype="u4")
+        with pytest.raises(pybpf.MapFullError, match="4 of the 6 were stored"):
+            bpf_map.update_numpy(keys, keys)
+        assert bpf_map.to_dict() == {key: key for key in range(4)}
+        with pytest.raises(pybpf.KernelError, match="EEXIST"):
+            bpf_map.update_numpy(ONE, ONE, flags=UpdateFlags.NOEXIST)
