@@ -4,8 +4,8 @@
 #include <bpf/bpf_helpers.h>
 
 struct id {
-	__u16 shard;
-	__u32 number; /* after two bytes of padding */
+	__u32 shard;
+	__u32 number;
 };
 
 struct record {
