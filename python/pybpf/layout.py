@@ -138,7 +138,7 @@ class Struct(_StructBase):
         slot = self._codec_.slots.get(name)
         if slot is None:
             raise AttributeError(self._codec_.unknown_member(name))
-        slot.store(self, value)
+        self._codec_.set(self, slot, value)
 
     def __repr__(self) -> str:
         return self._codec_.shown(self)
@@ -826,7 +826,15 @@ class _CompositeCodec(_Codec):
             slot = self.slots.get(name)
             if slot is None:
                 raise LayoutError(self.unknown_member(name))
+            self.set(struct, slot, value)
+
+    def set(self, struct: Struct, slot: _Slot, value: Any) -> None:
+        """Set that member; an error says which one it is."""
+        try:
             slot.store(struct, value)
+        except (LayoutError, OverflowError) as error:
+            member = f"member {slot.name!r}" if slot.name else "anonymous member"
+            raise type(error)(f"{self.type} {member}: {error}") from None
 
     def pack_value(self, value: Any) -> bytes:
         if isinstance(value, dict):
@@ -875,7 +883,7 @@ class _CompositeCodec(_Codec):
             )
         struct = self.ctype()
         for slot, value in zip(slots, values, strict=True):
-            slot.store(struct, value)
+            self.set(struct, slot, value)
         return bytes(struct)
 
     @property
@@ -941,13 +949,13 @@ class _Flat:
 
     def pack(self, values: Sequence[Any]) -> bytes | None:
         """One value for each member; None where one does not fit, which the member can explain."""
-        if self.coded and len(values) == len(self.names):
-            values = list(values)
-            for position, codec in self.coded:
-                values[position] = codec.pack(values[position])
         try:
+            if self.coded and len(values) == len(self.names):
+                values = list(values)
+                for position, codec in self.coded:
+                    values[position] = codec.pack(values[position])
             return self.format.pack(*values)
-        except struct.error:
+        except (struct.error, LayoutError, OverflowError):
             return None
 
     def pack_names(self, members: dict[str, Any]) -> bytes | None:

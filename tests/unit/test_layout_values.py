@@ -328,3 +328,27 @@ def test_what_does_not_fit_a_bool_or_text_is_explained(btf: Btf) -> None:
         encode(btf["struct reals"], (0.5, 1, 2, 3))
     with pytest.raises(LayoutError, match=r"char\[16\] takes 16 bytes, 17 are given"):
         ctype(btf["struct event"])(comm="x" * 17)
+
+
+@pytest.mark.parametrize(
+    ("struct", "bad", "why"),
+    [
+        ("event", {"pid": 1 << 32}, "struct event member 'pid': 4294967296 does not fit"),
+        ("event", {"e": 9}, "struct event member 'e': 9 does not fit 4 bits of enum color"),
+        ("event", {"comm": 5}, r"struct event member 'comm': char\[16\] takes str or bytes"),
+        ("reals", (0.5, 1, 2, 3), "struct reals member 'flag': 2 does not fit"),
+        ("holder", {"inner": {"kind": -1}}, "member 'inner': struct tail member 'kind': -1 does"),
+        ("numbers", (1, {"none": 3}), "struct numbers anonymous member: struct {...} member 'no"),
+    ],
+)
+def test_the_member_that_does_not_fit_is_named(btf: Btf, struct: str, bad: Any, why: str) -> None:
+    with pytest.raises((LayoutError, OverflowError), match=why):
+        encode(btf[f"struct {struct}"], bad)
+
+
+def test_the_member_that_is_assigned_what_does_not_fit_is_named(btf: Btf) -> None:
+    event = ctype(btf["struct event"])()
+    with pytest.raises(OverflowError, match="struct event member 'time': -1 does not fit"):
+        event.time = -1
+    with pytest.raises(OverflowError, match="struct event member 'color'"):
+        ctype(btf["struct event"])(color=1 << 31)
