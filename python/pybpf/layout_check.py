@@ -178,6 +178,12 @@ def _ctypes_bitfield(
     value = user()
     setattr(value, name, -1)
     number = int.from_bytes(bytes(value), order)
+    if not number:
+        raise LayoutError(
+            f"class {user.__name__}: ctypes keeps nothing of bitfield {name!r}, which it puts "
+            "outside of its own type; declare it with the type of the bitfield before it, or use "
+            "the class that `type.ctype` gives"
+        )
     width = number.bit_count()
     low = (number & -number).bit_length() - 1
     start = low if order == "little" else 8 * ctypes.sizeof(user) - low - width

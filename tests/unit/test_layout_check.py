@@ -242,6 +242,15 @@ def test_big_endian_structures() -> None:
     other["struct bits"].check_layout(BigBits)
 
 
+def test_a_bitfield_that_ctypes_loses_is_named() -> None:
+    user = structure(("low", c.c_uint64, 52), ("high", c.c_uint8, 1))
+    value = user()
+    value.high = 1
+    loses_it = not any(bytes(value))  # as up to Python 3.13
+    told = "ctypes keeps nothing of bitfield 'high'" in refusal("struct plain", user)
+    assert told == loses_it
+
+
 def test_unions_and_what_is_no_layout() -> None:
     class Address(c.Union):
         _fields_ = [("v4", c.c_uint32.__ctype_be__), ("v6", c.c_uint8 * 16)]
