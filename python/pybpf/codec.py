@@ -139,6 +139,19 @@ def _fits(btf_type: Type, size: int) -> bool:
         return False
 
 
+class ArrayKey(Codec):
+    """A key that is an array: tuples of its elements, for keys are hashable."""
+
+    plain = False
+
+    def decode(self, data: Buffer) -> Any:
+        return _as_tuples(super().decode(data))
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+
+
 class NoKey(Codec):
     """The key of queues and stacks, which have none: None, in C NULL."""
 
@@ -489,6 +502,8 @@ def key_codec(map_type: MapType, name: str, size: int, btf_type: Type | None) ->
         return CgroupKey(what, size, btf_type)
     if map_type == MapType.LPM_TRIE and PrefixKey.suits(size, btf_type):
         return PrefixKey(what, size, btf_type)
+    if btf_type is not None and btf_type.resolve().kind is Kind.ARRAY:
+        return ArrayKey(what, size, btf_type)
     return Codec(what, size, btf_type)
 
 

@@ -64,12 +64,12 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     close it, or use ``with``.  The maps of an object are ObjectMaps.
 
     Keys and values have the types that BTF gives them: ints (also for enums, pointers and bools),
-    Chars for ``char[N]``, Struct for structs and unions, lists for arrays, PerCpu (a list) for
-    per-CPU maps, ``ipaddress`` networks for the keys of LPM tries; without BTF, ints for 1, 2, 4
-    and 8 bytes and bytes for other sizes.  Also accepted are enumerators' names, tuples and dicts
-    for structs, ``ipaddress`` objects where the order is the network's, dataclasses and ctypes
-    structs of the same layout, and bytes of the right length for everything.  What does not fit is
-    a LayoutError or OverflowError, never cut off.
+    Chars for ``char[N]``, Struct for structs and unions, lists for arrays (tuples where they are
+    keys), PerCpu (a list) for per-CPU maps, ``ipaddress`` networks for the keys of LPM tries;
+    without BTF, ints for 1, 2, 4 and 8 bytes and bytes for other sizes.  Also accepted are
+    enumerators' names, tuples and dicts for structs, ``ipaddress`` objects where the order is the
+    network's, dataclasses and ctypes structs of the same layout, and bytes of the right length for
+    everything.  What does not fit is a LayoutError or OverflowError, never cut off.
 
     What stands for something of the kernel is given as that: a Map, Program, socket or whatever
     has a fileno(), or the number of a descriptor; an interface by name or number, with a program as

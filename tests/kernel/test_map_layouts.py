@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Keys and values of every layout: arrays as keys, and what numpy has of padding and byte order."""
+
+from __future__ import annotations
+
+import pytest
+from pybpf import Btf, Map, MapType
+
+
+@pytest.fixture
+def made():
+    """A function that makes a map of the kernel's own types, key and value alike."""
+    maps = []
+
+    def make(btf_type, kind=MapType.HASH, flags=0):
+        size = btf_type.size
+        new = Map.create(kind, key_size=size, value_size=size, max_entries=8, flags=flags)
+        maps.append(new)
+        new.key_type = new.value_type = btf_type
+        return new
+
+    yield make
+    for each in maps:
+        each.close()
+
+
+def member_type(struct, name):
+    return next(each.type for each in Btf.kernel()[struct].members if each.name == name)
+
+
+def test_keys_that_are_arrays_are_keys_of_a_dict(made):
+    macs = made(member_type("struct ethhdr", "h_dest"))
+    macs[[1, 2, 3, 4, 5, 6]] = [6, 5, 4, 3, 2, 1]
+    assert macs.to_dict() == {(1, 2, 3, 4, 5, 6): [6, 5, 4, 3, 2, 1]}
+    assert list(macs) == [(1, 2, 3, 4, 5, 6)]
+    assert macs[next(iter(macs))] == [6, 5, 4, 3, 2, 1]
+    macs.update_many(macs.to_dict())
+    assert macs.popitem() == ((1, 2, 3, 4, 5, 6), [6, 5, 4, 3, 2, 1])
