@@ -201,6 +201,8 @@ class PrefixKey(Codec):
                 value = ipaddress.ip_network(value)
             except ValueError as error:
                 raise LayoutError(f"a {self.what} takes a network: {error}") from None
+        if isinstance(value, (ipaddress.IPv4Interface, ipaddress.IPv6Interface)):
+            raise LayoutError(f"a {self.what} takes a network: give {value!r}.network or .ip")
         if isinstance(value, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
             value = ipaddress.ip_network(value)
         if not isinstance(value, (ipaddress.IPv4Network, ipaddress.IPv6Network)):

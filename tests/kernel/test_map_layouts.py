@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+
+import pybpf
 import pytest
 from pybpf import Btf, Map, MapType
 
@@ -36,3 +39,14 @@ def test_keys_that_are_arrays_are_keys_of_a_dict(made):
     assert macs[next(iter(macs))] == [6, 5, 4, 3, 2, 1]
     macs.update_many(macs.to_dict())
     assert macs.popitem() == ((1, 2, 3, 4, 5, 6), [6, 5, 4, 3, 2, 1])
+
+
+def test_an_interface_is_no_key_of_a_trie():
+    with Map.create(
+        MapType.LPM_TRIE, key_size=8, value_size=4, max_entries=8, flags=pybpf.MapFlags.NO_PREALLOC
+    ) as routes:
+        given = ipaddress.ip_interface("10.1.0.5/16")
+        with pytest.raises(pybpf.LayoutError, match=r"give IPv4Interface.*\.network or \.ip"):
+            routes[given] = 1
+        routes[given.network] = 1
+        assert routes[given.ip] == 1
