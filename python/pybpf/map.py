@@ -324,9 +324,9 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
 
         UpdateFlags.NOEXIST only creates (KernelError with EEXIST otherwise), EXIST only replaces
         (KeyError otherwise), LOCK writes under the value's bpf_spin_lock.  ``cpu`` stores one CPU's
-        value of a per-CPU map and leaves the others; before Linux 6.19 by reading and writing all
-        of them, which undoes what programs write in between.  MapFullError where there is no room,
-        LayoutError and OverflowError where key or value do not fit.
+        value of a per-CPU map and leaves the others; before Linux 6.19, and with flags, by reading
+        and writing all of them, which undoes what programs write in between.  MapFullError where
+        there is no room, LayoutError and OverflowError where key or value do not fit.
         """
         access = self._elements()
         raw_key = access.key.encode(key)
@@ -345,12 +345,13 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         if not 0 <= cpu < access.value.cpus:
             raise IndexError(f"CPU {cpu}: the possible ones are 0 to {access.value.cpus - 1}")
         raw_value = access.value.encode_one(value)
-        try:
-            return access.update(raw_key, raw_value, flags | _F_CPU | cpu << 32)
-        except KernelError as error:
-            if error.errno != _errno.EINVAL:
-                raise
-            return access.update(raw_key, _with_cpu(access, raw_key, raw_value, cpu), flags)
+        if not flags:  # the kernel takes others beside that, and does not heed them
+            try:
+                return access.update(raw_key, raw_value, _F_CPU | cpu << 32)
+            except KernelError as error:
+                if error.errno != _errno.EINVAL:
+                    raise
+        return access.update(raw_key, _with_cpu(access, raw_key, raw_value, cpu), flags)
 
     def setdefault(self, key: K, default: V = None) -> V:  # type: ignore[assignment]
         """The value under ``key``, which becomes ``default`` where there is none.

@@ -165,7 +165,7 @@ _TAKES = {
     MapType.SOCKMAP: _SOCKET_STATES,
     MapType.SOCKHASH: _SOCKET_STATES,
     MapType.REUSEPORT_SOCKARRAY: "bound UDP and listening TCP sockets with SO_REUSEPORT",
-    MapType.XSKMAP: "sockets of the family AF_XDP",
+    MapType.XSKMAP: "sockets of the family AF_XDP with a ring to receive by (XDP_RX_RING)",
     MapType.ARRAY_OF_MAPS: "maps of the type, sizes and flags of its inner_map",
     MapType.HASH_OF_MAPS: "maps of the type, sizes and flags of its inner_map",
     MapType.PROG_ARRAY: "programs of the type of those that call them",
@@ -188,6 +188,7 @@ _BAD_VALUES = (
     _errno.EOPNOTSUPP,
     _errno.EPROTOTYPE,
     _errno.EOVERFLOW,
+    _errno.ENOBUFS,
 )
 
 

@@ -326,16 +326,4 @@ int take_build_ids(void *ctx)
 	return bpf_get_stackid(ctx, &build_ids, BPF_F_USER_STACK);
 }
 
-/* ---- rings --------------------------------------------------------------------------------------- */
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-} ring SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_USER_RINGBUF);
-	__uint(max_entries, 4096);
-} user_ring SEC(".maps");
-
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
