@@ -1024,6 +1024,12 @@ def _new_codec(btf_type: Type, depth: int) -> _Codec:
     raise LayoutError(f"{btf_type} is a section; its variables have a layout each")
 
 
+def member_bits(btf_type: Type) -> bytes:
+    """Its bytes, with ones in what belongs to a member and zeros in padding."""
+    codec = _codec(btf_type)
+    return codec.mask.to_bytes(codec.size, "little")
+
+
 def has_padding(btf_type: Type) -> bool:
     """Whether there are bits in it that belong to no member."""
     codec = _codec(btf_type)

@@ -16,7 +16,14 @@ from _collections_abc import ItemsView, Mapping, MutableMapping, ValuesView
 
 from pybpf import _native
 from pybpf._native import Elements, ffi, lib
-from pybpf.errors import ClosedError, KernelError, LayoutError, NotSupportedError
+from pybpf.errors import (
+    ClosedError,
+    KernelError,
+    LayoutError,
+    LayoutWarning,
+    NotSupportedError,
+    PrivilegeError,
+)
 from pybpf.kernel import explained
 from pybpf.kernel_object import KernelObject
 
@@ -244,10 +251,23 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
             return None, types[kernel_id] if kernel_id < len(types) else None
         if not info.btf_id:
             return None, None
-        btf = Btf.from_id(info.btf_id)
+        try:
+            btf = Btf.from_id(info.btf_id)
+        except PrivilegeError as error:
+            self._warn_untyped(error)
+            return None, None
         ids = info.btf_key_type_id, info.btf_value_type_id
         key, value = (btf[type_id] if type_id else None for type_id in ids)
         return key, value
+
+    def _warn_untyped(self, error: PrivilegeError) -> None:
+        import warnings
+
+        message = (
+            f"map {self._name!r} has types that this process may not read, so its keys and values "
+            f"are ints and bytes: {error.hint}; or set key_type and value_type"
+        )
+        warnings.warn(message, LayoutWarning, stacklevel=2)
 
     # a Mapping would compare all entries, and so could not be hashed
     __eq__ = object.__eq__

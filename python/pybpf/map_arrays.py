@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pybpf import bulk, map_memory
+from pybpf import bulk, layout, map_memory
 from pybpf.codec import LETTERS, NATIVE, PerCpuCodec
 from pybpf.errors import LayoutError
 
@@ -38,9 +38,8 @@ def _spaced(one: numpy.dtype[Any], stride: int) -> numpy.dtype[Any]:
     return numpy.dtype({"names": ["value"], "formats": [one], "offsets": [0], "itemsize": stride})
 
 
-def _values(access: Access, data: Any, count: int) -> Array:
-    """Values of ``data``, with one dimension more where there is one for each CPU."""
-    codec = access.value
+def _entries(codec: Codec, data: Any, count: int) -> Array:
+    """``count`` keys or values of ``data``, with a dimension more where there is one per CPU."""
     if not isinstance(codec, PerCpuCodec):
         return numpy.frombuffer(data, dtype(codec), count)
     spaced = _spaced(dtype(codec), codec.stride)
@@ -50,19 +49,19 @@ def _values(access: Access, data: Any, count: int) -> Array:
 def read(access: Access) -> tuple[Array, Array]:
     """Map.to_numpy()."""
     bulk.require_keys(access, "iterate")
-    key = dtype(access.key)
-    keys, values = [numpy.empty(0, key)], [_values(access, b"", 0)]
+    keys, values, total = bytearray(), bytearray(), 0  # numpy would join structs without padding
     for raw_keys, raw_values, count in bulk.chunks(access):
-        keys.append(numpy.frombuffer(raw_keys, key, count).copy())
-        values.append(_values(access, raw_values, count).copy())
-    return numpy.concatenate(keys), numpy.concatenate(values)
+        keys += raw_keys[: count * access.key.size]
+        values += raw_values[: count * access.value.size]
+        total += count
+    return _entries(access.key, keys, total), _entries(access.value, values, total)
 
 
 def write(access: Access, keys: Any, values: Any, flags: int) -> None:
     """Map.update_numpy()."""
     bulk.require_keys(access, "update")
-    raw_keys = _converted(keys, access.key)
-    raw_values = _converted(values, access.value)
+    raw_keys = _cleaned(_converted(keys, access.key), access.key)
+    raw_values = _cleaned(_converted(values, access.value), access.value)
     if isinstance(access.value, PerCpuCodec):
         raw_values = _spread(raw_values, access.value)
     if len(raw_keys) != len(raw_values):
@@ -92,6 +91,17 @@ def _converted(given: Any, codec: Codec) -> Array:
     if not (converted == array).all():
         raise OverflowError(f"not all of these fit {codec.what} as {wanted.base}")
     return converted
+
+
+def _cleaned(array: Array, codec: Codec) -> Array:
+    """``array`` with zeros for padding, in which numpy leaves what was there."""
+    one = codec.one if isinstance(codec, PerCpuCodec) else codec
+    if one.type is None or not layout.has_padding(one.type):
+        return array
+    members = numpy.frombuffer(layout.member_bits(one.type), "B")
+    data = numpy.ascontiguousarray(array).view("B").reshape(-1, one.size) & members
+    cleaned: Array = data.view(array.dtype).reshape(array.shape)
+    return cleaned
 
 
 def _spread(values: Array, codec: PerCpuCodec) -> Array:

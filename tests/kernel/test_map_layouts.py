@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 
+import numpy
 import pybpf
 import pytest
 from pybpf import Btf, Map, MapType
@@ -50,3 +51,40 @@ def test_an_interface_is_no_key_of_a_trie():
             routes[given] = 1
         routes[given.network] = 1
         assert routes[given.ip] == 1
+
+
+# bitfields, __be16, a union of addresses; an array in a union of unions; padding
+@pytest.mark.parametrize(
+    "name", ["struct iphdr", "struct in6_addr", "struct timezone", "struct kstat"]
+)
+@pytest.mark.parametrize("kind", [MapType.HASH, MapType.PERCPU_HASH])
+def test_numpy_has_the_types_own_layout_and_takes_it_back(made, name, kind):
+    btf_type = Btf.kernel()[name]
+    entries = made(btf_type, kind)
+    entries[bytes(btf_type.size)] = btf_type.ctype()
+    some = btf_type.ctype.from_buffer_copy(bytes(range(1, 1 + btf_type.size)))
+    entries[some] = some
+    keys, values = entries.to_numpy()
+    assert keys.dtype == values.dtype == btf_type.dtype
+    assert sorted(map(bytes, entries)) == sorted(keys[at].tobytes() for at in range(2))
+    before = entries.to_dict()
+    entries.clear()
+    entries.update_numpy(keys, values)
+    assert entries.to_dict() == before
+
+
+def test_the_padding_of_numpy_arrays_is_no_part_of_a_key(made):
+    """Which numpy fills with what was there."""
+    btf_type = Btf.kernel()["struct kstat"]
+    entries = made(btf_type)
+    keys = numpy.frombuffer(b"\xff" * 2 * btf_type.size, btf_type.dtype)
+    entries.update_numpy(keys[:1], keys[1:])
+    key = btf_type.ctype.from_buffer_copy(keys[:1].tobytes())
+    assert entries[key] == key
+    assert bytes(next(iter(entries))) == entries.lookup_bytes(key) != keys[:1].tobytes()
+
+
+def test_an_empty_map_gives_empty_arrays(made):
+    keys, values = made(Btf.kernel()["struct iphdr"]).to_numpy()
+    assert keys.shape == values.shape == (0,)
+    assert keys.dtype == Btf.kernel()["struct iphdr"].dtype
