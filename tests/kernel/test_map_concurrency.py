@@ -161,6 +161,23 @@ def test_threads_that_use_a_map_first_share_its_access():
         assert len(os.listdir("/proc/self/fd")) == descriptors - 2
 
 
+def test_threads_that_use_a_type_first_get_one_class(bpf_object):
+    def use(obj, shard):
+        records = obj.maps["records"]
+        records[(shard, 7)] = record(shard, 7, shard)
+        value = records[(shard, 7)]
+        assert_right(shard, 7, shard, value)
+        keys = [key for key in records if key.shard == shard]
+        assert records.lookup_many(keys) == [value]
+        return type(value), type(keys[0])
+
+    for _ in range(20):
+        with pybpf.load(bpf_object("churn")) as obj:
+            outcomes = at_once(*(partial(use, obj, shard) for shard in range(4)))
+            assert [error for _, error in outcomes] == [None] * 4
+            assert len({classes for classes, _ in outcomes}) == 1
+
+
 def test_a_map_that_is_closed_while_it_is_used_first_is_closed(monkeypatch):
     class ClosedMeanwhile(Access):
         def __init__(self, map, *rest):
