@@ -118,10 +118,10 @@ def warn_of_padded_keys(obj: Object) -> None:
     for key in padded_keys(obj):
         import warnings
 
-        warnings.warn(f"object {obj.name!r}, {key}", LayoutWarning, stacklevel=_outside())
+        warnings.warn(f"object {obj.name!r}, {key}", LayoutWarning, stacklevel=outside())
 
 
-def _outside() -> int:
+def outside() -> int:
     """The stack level, as the caller counts, of the first function that is not of this package."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and (frame.f_globals["__name__"] + ".").startswith("pybpf."):

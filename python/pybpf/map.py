@@ -110,6 +110,7 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         self._flags = int(raw.map_flags)
         self._key_type: Type | None = None
         self._value_type: Type | None = None
+        self._given_types: tuple[Type | None, Type | None] | None = None
 
     # -- making one --
 
@@ -206,7 +207,7 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         May be set before the first element is read or written: LayoutError for a type of another
         size, StateError afterwards.
         """
-        return self._key_type or self._declared_types()[0]
+        return self._key_type or self._types()[0]
 
     @key_type.setter
     def key_type(self, value: Type) -> None:
@@ -217,7 +218,7 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     @property
     def value_type(self) -> Type | None:
         """The BTF type of values (of one CPU's), None where it is not known; set as key_type."""
-        return self._value_type or self._declared_types()[1]
+        return self._value_type or self._types()[1]
 
     @value_type.setter
     def value_type(self, value: Type) -> None:
@@ -238,6 +239,12 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     def _borrow_life(self) -> Borrow:
         """What fails once the map is closed, and only then."""
         return self._fd.borrow()
+
+    def _types(self) -> tuple[Type | None, Type | None]:
+        """The types of keys and values that others gave, asked for once."""
+        if self._given_types is None:
+            self._given_types = self._declared_types()
+        return self._given_types
 
     def _declared_types(self) -> tuple[Type | None, Type | None]:
         """The types that the kernel knows the map's keys and values by."""
@@ -263,11 +270,13 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     def _warn_untyped(self, error: PrivilegeError) -> None:
         import warnings
 
+        from pybpf.hazards import outside
+
         message = (
             f"map {self._name!r} has types that this process may not read, so its keys and values "
             f"are ints and bytes: {error.hint}; or set key_type and value_type"
         )
-        warnings.warn(message, LayoutWarning, stacklevel=2)
+        warnings.warn(message, LayoutWarning, stacklevel=outside())
 
     # a Mapping would compare all entries, and so could not be hashed
     __eq__ = object.__eq__

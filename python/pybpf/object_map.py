@@ -204,6 +204,9 @@ class ObjectMap(Declared, Map[K, V]):
     def _borrow_life(self) -> Borrow:
         return self._owner._handle.borrow()
 
+    def _types(self) -> tuple[Type | None, Type | None]:
+        return self._declared_types()  # which load() may change
+
     def _declared_types(self) -> tuple[Type | None, Type | None]:
         if self._owner.state == "loaded" and self.type == _STRUCT_OPS:
             return super()._declared_types()  # the kernel's type is around the declared one

@@ -71,6 +71,16 @@ AS_NOBODY = (
     "--inh-caps=-all,+dac_read_search",
     "--ambient-caps=-all,+dac_read_search",
 )
+TRACING_CAPABILITIES = "-all,+bpf,+perfmon,+dac_read_search"
+AS_TRACER = (
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    f"--bounding-set={TRACING_CAPABILITIES}",
+    f"--inh-caps={TRACING_CAPABILITIES}",
+    f"--ambient-caps={TRACING_CAPABILITIES}",
+)
 WITHOUT_BPFFS = (
     "unshare",
     "--mount",

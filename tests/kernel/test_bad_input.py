@@ -21,6 +21,7 @@ import pybpf
 import pytest
 from bad_objects import (
     AS_NOBODY,
+    AS_TRACER,
     LEGACY_MAPS,
     MODULE,
     ONE_MAP,
@@ -408,16 +409,6 @@ def test_the_library_as_nobody_lacks_privilege(bpf_object, bpffs, call):
 
 # ---- some privileges -----------------------------------------------------------------------------
 
-TRACING_CAPABILITIES = "-all,+bpf,+perfmon,+dac_read_search"
-AS_TRACER = (
-    "setpriv",
-    "--reuid=65534",
-    "--regid=65534",
-    "--clear-groups",
-    f"--bounding-set={TRACING_CAPABILITIES}",
-    f"--inh-caps={TRACING_CAPABILITIES}",
-    f"--ambient-caps={TRACING_CAPABILITIES}",
-)
 IN_USER_NAMESPACE = ("unshare", "--user", "--map-root-user")
 OF_PRIVILEGES = r"CAP_|uid \d|lacks|root\b|privilege"
 

@@ -6,10 +6,38 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 
 import pybpf
 import pytest
+from bad_objects import AS_TRACER
 from pybpf import Link, Map, MapType, Program, pin_folder
+
+UNTYPED = """
+import sys, warnings, pybpf
+with warnings.catch_warnings(record=True) as caught, pybpf.Map.open_pinned(sys.argv[1]) as points:
+    warnings.simplefilter("always")
+    assert (points.key_type, points.value_type) == (None, None)
+    print(list(points), [(each.category.__name__, str(each.message)) for each in caught])
+"""
+
+
+def test_a_pinned_map_comes_untyped_and_says_so_where_its_types_may_not_be_read(bpf_object, bpffs):
+    pin = bpffs / "points"
+    with pybpf.load(bpf_object("everything")) as obj:
+        obj.maps["points"][1, 2] = {"sequence": 3}
+        obj.maps["points"].pin(pin)
+        with Map.open_pinned(pin) as typed:
+            assert str(typed.key_type) == "struct place"
+            assert [(key.x, key.y) for key in typed] == [(1, 2)]
+        pin.chmod(0o666)
+        command = [*AS_TRACER, sys.executable, "-c", UNTYPED, str(pin)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        obj.maps["points"].unpin(pin)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"[{1 | 2 << 32}] [('LayoutWarning', ")
+    assert done.stdout.count("CAP_SYS_ADMIN") == 1
+    assert "set key_type and value_type" in done.stdout
 
 
 def test_a_pinned_map_outlives_its_object(bpf_object, bpffs):
