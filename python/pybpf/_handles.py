@@ -28,7 +28,7 @@ class Uncopyable:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
-            f"a {type(self).__name__} cannot be copied or pickled: it stands for something that "
+            f"{type(self).__name__} cannot be copied or pickled: it stands for something that "
             "this process holds in the kernel; pass its id or a pin's path on"
         )
 

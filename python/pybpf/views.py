@@ -56,7 +56,7 @@ class _View:
         return self._section._read(self._offset, self._codec.size)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled; its .copy() can")
+        raise TypeError(f"{type(self).__name__} cannot be copied or pickled; its .copy() can")
 
     def __repr__(self) -> str:
         kind = type(self).__name__

@@ -568,6 +568,6 @@ def owners(loaded, bpffs):
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_what_owns_something_cannot_be_copied(owners, duplicate):
     for owner in owners:
-        with pytest.raises(TypeError, match=f"a {type(owner).__name__} cannot be copied"):
+        with pytest.raises(TypeError, match=f"^{type(owner).__name__} cannot be copied"):
             duplicate(owner)
     assert len({type(owner) for owner in owners}) == 8
