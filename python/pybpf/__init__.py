@@ -51,8 +51,10 @@ from pybpf.variables import GlobalVariable, Section
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf.btf import Btf
+    from pybpf.codec import PerCpu
     from pybpf.constants import AttachType, LinkType, MapFlags, MapType, ProgramType, UpdateFlags
     from pybpf.events import RingReader
+    from pybpf.layout import Chars, Struct
     from pybpf.symbols import Frame
     from pybpf.views import ArrayView, StructView
 
@@ -64,6 +66,7 @@ __all__ = [
     "AttachType",
     "Btf",
     "BusyError",
+    "Chars",
     "ClosedError",
     "Error",
     "Frame",
@@ -86,6 +89,7 @@ __all__ = [
     "ObjectMap",
     "ObjectNotFoundError",
     "ObjectProgram",
+    "PerCpu",
     "PinError",
     "PrivilegeError",
     "Program",
@@ -94,6 +98,7 @@ __all__ = [
     "RingReader",
     "Section",
     "StateError",
+    "Struct",
     "StructView",
     "UpdateFlags",
     "VerifierError",
@@ -108,12 +113,15 @@ _LATE = {
     "ArrayView": "views",
     "AttachType": "constants",
     "Btf": "btf",
+    "Chars": "layout",
     "Frame": "symbols",
     "LinkType": "constants",
     "MapFlags": "constants",
     "MapType": "constants",
+    "PerCpu": "codec",
     "ProgramType": "constants",
     "RingReader": "events",
+    "Struct": "layout",
     "StructView": "views",
     "UpdateFlags": "constants",
 }

@@ -107,8 +107,9 @@ class Codec:
         if self.letter:
             return struct.unpack_from(f"{NATIVE}{count}{self.letter}", data)
         if self.plain and self.type is not None and isinstance(self.type.resolve(), Composite):
-            # the structs share one copy of the bytes
-            return list((layout.ctype(self.type) * count).from_buffer_copy(data))
+            # each has bytes of its own: who keeps one must not keep them all
+            copied, step = layout.ctype(self.type).from_buffer_copy, self.size
+            return [copied(data, at) for at in range(0, count * step, step)]
         size = self.size
         return [self.decode(data[at : at + size]) for at in range(0, count * size, size)]
 
@@ -150,6 +151,19 @@ class ArrayKey(Codec):
 
 def _as_tuples(value: Any) -> Any:
     return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+
+
+class Key(Codec):
+    """A key, which the kernel compares with padding and all.
+
+    A struct that came from the kernel goes back as it came, so that it finds its entry again even
+    where a program left chance in its padding; what is made in Python has zeros there.
+    """
+
+    def encode(self, value: Any) -> bytes:
+        if self.type is not None and type(value) is layout.ctype(self.type):
+            return bytes(value)
+        return super().encode(value)
 
 
 class NoKey(Codec):
@@ -506,7 +520,7 @@ def key_codec(map_type: MapType, name: str, size: int, btf_type: Type | None) ->
         return PrefixKey(what, size, btf_type)
     if btf_type is not None and btf_type.resolve().kind is Kind.ARRAY:
         return ArrayKey(what, size, btf_type)
-    return Codec(what, size, btf_type)
+    return Key(what, size, btf_type)
 
 
 def value_codec(

@@ -257,4 +257,4 @@ class PrivilegeError(KernelError, PermissionError):
 
 
 class NotSupportedError(KernelError):
-    """This kernel, or the libbpf that pybpf was built with, does not have it."""
+    """This kernel, the libbpf that pybpf was built with, or this kind of thing does not have it."""

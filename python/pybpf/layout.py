@@ -17,7 +17,7 @@ from operator import index
 from pybpf.btf import Array as ArrayType
 from pybpf.btf import Composite, Enum, Float, Int, Kind, Member, Modifier, Pointer, Type
 from pybpf.errors import LayoutError, NotFoundError
-from pybpf.shape import DEPTH_LIMIT, ORDERED_TYPEDEFS, definition, holes
+from pybpf.shape import DEPTH_LIMIT, ORDERED_TYPEDEFS, definition, holes, leaves
 
 __all__ = ["Array", "Chars", "Struct", "ctype", "decode", "encode", "holes"]
 
@@ -121,7 +121,8 @@ class Struct(_StructBase):
     elements that :func:`decode` found behind the struct.  Keywords set members, the rest is zero;
     assigning accepts what :func:`encode` does and refuses what does not fit.
 
-    Two are equal when they are of the same class and all their bits but padding are the same.
+    Two are equal when they are of the same type, be it out of two BTFs, and all bits but padding
+    are the same.
     ``bytes(value)`` is the memory as it is.  copy.copy() and copy.deepcopy() copy that memory; to
     pickle one, take ``asdict()``.
     """
@@ -144,7 +145,9 @@ class Struct(_StructBase):
         return self._codec_.shown(self)
 
     def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
+        if type(self) is not type(other) and not (
+            isinstance(other, Struct) and self._codec_.is_like(other._codec_)
+        ):
             return NotImplemented
         mine, others = bytes(self), bytes(other)
         return mine == others or self._codec_.cleaned(mine) == self._codec_.cleaned(others)
@@ -675,6 +678,7 @@ class _CompositeCodec(_Codec):
     """
 
     __slots__ = (
+        "_alike",
         "_checked",
         "_flat",
         "_has_padding",
@@ -691,6 +695,7 @@ class _CompositeCodec(_Codec):
         self.declared: list[_Slot] = []
         self._mask: int | None = None
         self._has_padding: bool | None = None
+        self._alike: dict[_CompositeCodec, bool] = {}
         self._checked: set[_AnyClass] = set()
         self._flat: _Flat | bool | None = True  # which is: not asked for yet
         self.type = type
@@ -853,6 +858,17 @@ class _CompositeCodec(_Codec):
             if packed is not None:
                 return packed
         raise self.refused(value, f"a dict, a tuple or its own class {self.ctype.__name__}")
+
+    def is_like(self, other: _CompositeCodec) -> bool:
+        """Whether it is the same type, out of another BTF perhaps; compares each pair once."""
+        known = self._alike.get(other)
+        if known is None:
+            known = self._alike[other] = self._definition() == other._definition()
+        return known
+
+    def _definition(self) -> tuple[Any, ...]:
+        parts = [leaf._replace(type=str(leaf.type)) for leaf in leaves(self.type)]  # type: ignore[arg-type]
+        return self.type.name, self.type.kind, self.type.size, parts
 
     def _check(self, user_class: _AnyClass) -> None:
         """Refuse a class of the user's that is laid out otherwise; looks once at each."""

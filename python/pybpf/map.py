@@ -84,6 +84,10 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     that is closed again.  Values that are maps, programs or sockets are read as the kernel's ids of
     them and as cookies (Map.from_id(), Program.from_id()).
 
+    What is read is a copy: after ``value = m[key]; value.count = 1``, store it again.  A key that
+    comes from the map goes back with its padding as it was, and so finds its entry; as keys of a
+    dict, structs that differ in padding alone are one.
+
     A missing key is a KeyError, a map without room a MapFullError, an operation that this type of
     map does not have a NotSupportedError.  Threads may share a map; after close() everything is a
     ClosedError.
@@ -454,7 +458,8 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
 
         In batches (Linux 5.6) each entry is read and removed in one step, so that what a program
         stores meanwhile is returned or still there; only what it adds through a pointer that it
-        looked up before goes with the entry.  A queue or stack is emptied in its order.
+        looked up before goes with the entry.  A queue or stack is emptied in its order.  What an
+        exception such as Ctrl-C interrupts has removed entries that nobody gets.
         """
         from pybpf import bulk
 
