@@ -286,9 +286,9 @@ static bool make_room(struct pybpf_walk *walk)
 }
 
 /* 1 where the key is new, 0 where it was given before. */
-static int remember(struct pybpf_walk *walk, const char *key)
+static int remember(struct pybpf_walk *walk, const char *key, uint64_t h)
 {
-	uint64_t h = hash(key, walk->key_size), *entry;
+	uint64_t *entry;
 
 	if (!make_room(walk))
 		return -ENOMEM;
@@ -345,9 +345,13 @@ static int step(struct pybpf_walk *walk, int fd, char *value)
 {
 	size_t size = walk->key_size;
 	int err = next_key(fd, walk->started ? walk->previous : NULL, walk->next);
+	uint64_t h;
 
 	if (err)
 		return err;
+	h = hash(walk->next, size);
+	if (walk->table) /* what would be a miss of the cache comes while the kernel looks up */
+		__builtin_prefetch(&walk->table[(size_t)h & (walk->table_size - 1)]);
 	err = value ? pybpf_element(BPF_MAP_LOOKUP_ELEM, fd, walk->next, value, 0) : 0;
 	if (err && err != -ENOENT)
 		return err;
@@ -360,7 +364,7 @@ static int step(struct pybpf_walk *walk, int fd, char *value)
 		walk->has_missing = true;
 		return 0;
 	}
-	err = err ? 0 : remember(walk, walk->next);
+	err = err ? 0 : remember(walk, walk->next, h);
 	if (err < 0)
 		return err;
 	if (err == 0 && walk->started && started_over(walk, fd))
