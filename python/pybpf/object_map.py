@@ -8,7 +8,7 @@ import os
 
 from pybpf import _native
 from pybpf._native import ffi, lib
-from pybpf.errors import PinError, StateError
+from pybpf.errors import NotSupportedError, PinError, StateError
 from pybpf.kernel_object import Declared, FdBorrow
 from pybpf.map import K, Map, V
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 
 _STRUCT_OPS = 26  # of MapType, without the enum's import
+
+
+_RESIZES_SECTIONS = (1, 3)  # libbpf
 
 
 class ObjectMap(Declared, Map[K, V]):
@@ -70,6 +73,10 @@ class ObjectMap(Declared, Map[K, V]):
 
     @value_size.setter
     def value_size(self, value: int) -> None:
+        if self.is_internal and _native.version() < _RESIZES_SECTIONS:
+            hint = "libbpf resizes sections of variables since 1.3"
+            target = f"map {self._name!r}"
+            raise NotSupportedError("set value_size of", target, _errno.EOPNOTSUPP, hint=hint)
         self._set("value_size", lib.bpf_map__set_value_size, value)
 
     @property
@@ -79,6 +86,8 @@ class ObjectMap(Declared, Map[K, V]):
 
     @max_entries.setter
     def max_entries(self, value: int) -> None:
+        if self.is_internal and value != 1:  # libbpf would map more than it has made room for
+            raise ValueError(f"map {self._name!r} holds variables: it has one entry, not {value}")
         self._set("max_entries", lib.bpf_map__set_max_entries, value)
 
     @property

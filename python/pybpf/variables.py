@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pybpf.object_map import ObjectMap
 
 _RDONLY_PROG = 1 << 7  # BPF_F_RDONLY_PROG
+_MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
 _KCONFIG = ".kconfig"
 _WORD = 8  # bytes
 # of memoryview.cast, by size
@@ -259,6 +260,8 @@ class Section(Mapping["str", "Any"]):
         From load() to close() they are in one place; read-only where the kernel protects them.
         """
         state = self._owner._state
+        if not self._can_be_mapped():
+            raise StateError(f"{self._section} has no memory of its own: the kernel cannot map it")
         if state == "loaded":
             code = lib.pybpf_map_variables(self._map._pointer)
             _native.check(code, "map the memory of", self._section, explained(KernelError))
@@ -273,6 +276,11 @@ class Section(Mapping["str", "Any"]):
         if state == "loaded":
             object.__setattr__(self, "_live", memory)
         return memory
+
+    def _can_be_mapped(self) -> bool:
+        """Whether the memory is the live map's after load; libbpf before 1.7 keeps an image."""
+        flags = lib.bpf_map__map_flags(self._map._pointer)
+        return self._owner._state != "loaded" or bool(flags & _MMAPABLE)
 
     # -- as a mapping and as attributes --
 
