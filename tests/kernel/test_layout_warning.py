@@ -60,8 +60,11 @@ def test_a_warning_that_is_an_error_leaves_nothing_open(bpf_object):
 
 
 def test_objects_without_padded_keys_open_in_silence(bpf_objects):
+    left_out = {"hazard.bpf.o"}
+    if pybpf.libbpf_version() < (1, 4):  # opens no arenas
+        left_out.add("arena.bpf.o")
     for path in bpf_objects:
-        if path.name != "hazard.bpf.o":
+        if path.name not in left_out:
             obj, found = opened(path)
             obj.close()
             assert not found
