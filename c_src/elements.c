@@ -138,17 +138,6 @@ static bool prepare(const struct side *side, PyObject *value, struct argument *a
 	return true;
 }
 
-static int element(struct pybpf_fd *map, int command, const void *key, const void *value)
-{
-	int fd = pybpf_fd_enter(map), err;
-
-	if (fd < 0)
-		return fd;
-	err = pybpf_element(command, fd, key, value, 0);
-	pybpf_fd_leave(map);
-	return err;
-}
-
 /* Without __init__, which is Python and only sets what keywords say. */
 static PyObject *new_struct(const struct side *side)
 {
@@ -187,7 +176,7 @@ static int lookup(struct elements *self, PyObject *key, PyObject **result)
 			return 1;
 		memory = address_of(*result);
 	}
-	err = element(self->map, BPF_MAP_LOOKUP_ELEM, raw_key.start, memory);
+	err = pybpf_shared_element(self->map, BPF_MAP_LOOKUP_ELEM, raw_key.start, memory, 0);
 	if (err) {
 		Py_CLEAR(*result);
 		return err == -ENOENT ? 0 : -1;
@@ -264,7 +253,7 @@ static int delete_element(PyObject *object, PyObject *key)
 	int err = -1;
 
 	if (self->map && prepare(&self->key, key, &raw_key)) {
-		err = element(self->map, BPF_MAP_DELETE_ELEM, raw_key.start, NULL);
+		err = pybpf_shared_element(self->map, BPF_MAP_DELETE_ELEM, raw_key.start, NULL, 0);
 		if (err == -ENOENT) {
 			set_key_error(key);
 			return -1;
@@ -283,7 +272,7 @@ static int elements_setitem(PyObject *object, PyObject *key, PyObject *value)
 		return delete_element(object, key);
 	if (self->map && prepare(&self->key, key, &raw_key) &&
 	    prepare(&self->value, value, &raw_value))
-		err = element(self->map, BPF_MAP_UPDATE_ELEM, raw_key.start, raw_value.start);
+		err = pybpf_shared_element(self->map, BPF_MAP_UPDATE_ELEM, raw_key.start, raw_value.start, 0);
 	return err ? through_python(object, name_setitem, key, value) : 0;
 }
 

@@ -166,10 +166,11 @@ struct pybpf_fd;
 struct pybpf_fd *pybpf_fd_new(int);
 void pybpf_fd_close(struct pybpf_fd *);
 void pybpf_fd_free(struct pybpf_fd *);
-int pybpf_map_lookup(struct pybpf_fd *, const void *, void *, uint64_t);
-int pybpf_map_update(struct pybpf_fd *, const void *, const void *, uint64_t);
-int pybpf_map_delete(struct pybpf_fd *, const void *);
-int pybpf_map_pop(struct pybpf_fd *, const void *, void *);
+#define BPF_MAP_LOOKUP_ELEM ...
+#define BPF_MAP_UPDATE_ELEM ...
+#define BPF_MAP_DELETE_ELEM ...
+#define BPF_MAP_LOOKUP_AND_DELETE_ELEM ...
+int pybpf_map_element(struct pybpf_fd *, int, const void *, const void *, uint64_t);
 int pybpf_map_lookup_many(struct pybpf_fd *, const char *, size_t, char *, size_t, char *, size_t,
 			  uint64_t);
 int pybpf_map_update_many(struct pybpf_fd *, const char *, size_t, const char *, size_t, uint32_t,

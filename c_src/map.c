@@ -13,48 +13,10 @@
 
 /* ---- one element --------------------------------------------------------------------------------- */
 
-int pybpf_map_lookup(struct pybpf_fd *map, const void *key, void *value, uint64_t flags)
+int pybpf_map_element(struct pybpf_fd *map, int command, const void *key, const void *value,
+		      uint64_t flags)
 {
-	int fd = pybpf_fd_enter(map), err;
-
-	if (fd < 0)
-		return fd;
-	err = bpf_map_lookup_elem_flags(fd, key, value, flags);
-	pybpf_fd_leave(map);
-	return err;
-}
-
-int pybpf_map_update(struct pybpf_fd *map, const void *key, const void *value, uint64_t flags)
-{
-	int fd = pybpf_fd_enter(map), err;
-
-	if (fd < 0)
-		return fd;
-	err = bpf_map_update_elem(fd, key, value, flags);
-	pybpf_fd_leave(map);
-	return err;
-}
-
-int pybpf_map_delete(struct pybpf_fd *map, const void *key)
-{
-	int fd = pybpf_fd_enter(map), err;
-
-	if (fd < 0)
-		return fd;
-	err = bpf_map_delete_elem(fd, key);
-	pybpf_fd_leave(map);
-	return err;
-}
-
-int pybpf_map_pop(struct pybpf_fd *map, const void *key, void *value)
-{
-	int fd = pybpf_fd_enter(map), err;
-
-	if (fd < 0)
-		return fd;
-	err = bpf_map_lookup_and_delete_elem(fd, key, value);
-	pybpf_fd_leave(map);
-	return err;
+	return pybpf_shared_element(map, command, key, value, flags);
 }
 
 /* ---- many elements ------------------------------------------------------------------------------- */

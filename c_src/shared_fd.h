@@ -57,7 +57,7 @@ static inline int pybpf_fd_enter(struct pybpf_fd *fd)
 }
 
 /*
- * A command on one element of a map (look up, update, delete, next key): 0 or a negative errno.  libbpf
+ * A command on one element of a map (look up, update, delete, pop, next key): 0 or a negative errno.  libbpf
  * does the same, and clears and checks more on the way than a loop over elements can hide.
  */
 static inline int pybpf_element(int command, int map_fd, const void *key, const void *value,
@@ -72,4 +72,17 @@ static inline int pybpf_element(int command, int map_fd, const void *key, const 
 	attr.value = (uint64_t)(uintptr_t)value;
 	attr.flags = flags;
 	return pybpf_syscall(__NR_bpf, command, &attr, size) < 0 ? -errno : 0;
+}
+
+/* The same on a shared descriptor; -PYBPF_CLOSED once that is closed. */
+static inline int pybpf_shared_element(struct pybpf_fd *map, int command, const void *key,
+				       const void *value, uint64_t flags)
+{
+	int fd = pybpf_fd_enter(map), err;
+
+	if (fd < 0)
+		return fd;
+	err = pybpf_element(command, fd, key, value, flags);
+	pybpf_fd_leave(map);
+	return err;
 }

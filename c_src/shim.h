@@ -79,10 +79,8 @@ void pybpf_fd_close(struct pybpf_fd *fd);
 void pybpf_fd_free(struct pybpf_fd *fd);
 
 /* Elements of a map: one, and many, whose keys and values stand one after the other. */
-int pybpf_map_lookup(struct pybpf_fd *map, const void *key, void *value, uint64_t flags);
-int pybpf_map_update(struct pybpf_fd *map, const void *key, const void *value, uint64_t flags);
-int pybpf_map_delete(struct pybpf_fd *map, const void *key);
-int pybpf_map_pop(struct pybpf_fd *map, const void *key, void *value);
+int pybpf_map_element(struct pybpf_fd *map, int command, const void *key, const void *value,
+		      uint64_t flags);
 
 int pybpf_map_lookup_many(struct pybpf_fd *map, const char *keys, size_t key_size, char *values,
 			  size_t value_size, char *found, size_t count, uint64_t flags);

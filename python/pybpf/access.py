@@ -77,10 +77,13 @@ class Access:
 
     # -- one element --
 
+    def _ask(self, command: int, raw_key: Any, value: Any, flags: int = 0) -> int:
+        return int(lib.pybpf_map_element(self.handle, command, raw_key, value, flags))
+
     def lookup(self, raw_key: Any, flags: int = 0) -> bytes | None:
         """The value's bytes, None where there is no such key."""
         value = ffi.new("char[]", max(self.value.size, 1))
-        code = lib.pybpf_map_lookup(self.handle, raw_key, value, flags)
+        code = self._ask(lib.BPF_MAP_LOOKUP_ELEM, raw_key, value, flags)
         if code == -_errno.ENOENT:
             return None
         self.check(code, "look up in")
@@ -89,7 +92,7 @@ class Access:
     def contains(self, raw_value: bytes) -> bool:
         """Whether a bloom filter may hold that value."""
         value = ffi.from_buffer(bytearray(raw_value))
-        code = lib.pybpf_map_lookup(self.handle, ffi.NULL, value, 0)
+        code = self._ask(lib.BPF_MAP_LOOKUP_ELEM, ffi.NULL, value)
         if code == -_errno.ENOENT:
             return False
         self.check(code, "look up in")
@@ -97,17 +100,21 @@ class Access:
 
     def update(self, raw_key: Any, raw_value: bytes, flags: int = 0) -> bool:
         """Store; whether the key was there, where ``flags`` want that it is."""
-        code = lib.pybpf_map_update(self.handle, raw_key, raw_value, flags)
+        code = self._ask(lib.BPF_MAP_UPDATE_ELEM, raw_key, raw_value, flags)
         if code == -_errno.ENOENT:
             return False
         self.check(code, "update")
         return True
 
+    def push(self, raw_value: bytes, flags: int) -> None:
+        """Store where there are no keys."""
+        self.check(self._ask(lib.BPF_MAP_UPDATE_ELEM, ffi.NULL, raw_value, flags), "push to")
+
     def delete(self, raw_key: Any) -> bool:
         """Whether there was such a key."""
         if self.type in map_kinds.DELETES_NOTHING and self.lookup(raw_key) is None:
             return False
-        code = lib.pybpf_map_delete(self.handle, raw_key)
+        code = self._ask(lib.BPF_MAP_DELETE_ELEM, raw_key, ffi.NULL)
         if map_kinds.says_absent(self.type, -code):
             return False
         self.check(code, "delete from")
@@ -119,7 +126,7 @@ class Access:
         Of several that pop a key at once, one gets the value.
         """
         value = ffi.new("char[]", max(self.value.size, 1))
-        code = lib.pybpf_map_pop(self.handle, raw_key, value)
+        code = self._ask(lib.BPF_MAP_LOOKUP_AND_DELETE_ELEM, raw_key, value)
         if code in (-_errno.EINVAL, -ENOTSUPP, -_errno.EOPNOTSUPP) and self.key_size:
             # hashes pop since Linux 5.14, others never
             raw_value = self.lookup(raw_key)

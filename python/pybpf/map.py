@@ -552,9 +552,7 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         """
         access = self._elements()
         access.require("push to")
-        raw_value = access.value.encode(value)
-        code = lib.pybpf_map_update(access.handle, _native.NULL, raw_value, flags)
-        access.check(code, "push to")
+        access.push(access.value.encode(value), flags)
 
     def peek(self) -> V:
         """The next value of a queue or stack, which stays; KeyError where there is none."""
