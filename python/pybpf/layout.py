@@ -303,6 +303,11 @@ class _Codec:
         """The bytes as a little-endian number, with ones where they are not padding."""
         return (1 << 8 * self.size) - 1
 
+    @property
+    def has_padding(self) -> bool:
+        """Whether there are bits in it that belong to no member."""
+        return self.mask != (1 << 8 * self.size) - 1
+
     def shown(self, value: Any) -> str:
         """``value`` as the repr of a struct shows it."""
         return repr(value)
@@ -911,10 +916,14 @@ class _CompositeCodec(_Codec):
             self._mask = mask
         return self._mask
 
-    def cleaned(self, data: bytes) -> bytes:
+    @property
+    def has_padding(self) -> bool:
         if self._has_padding is None:
-            self._has_padding = self.mask != (1 << 8 * self.size) - 1
-        return super().cleaned(data) if self._has_padding else data
+            self._has_padding = super().has_padding
+        return self._has_padding
+
+    def cleaned(self, data: bytes) -> bytes:
+        return super().cleaned(data) if self.has_padding else data
 
     def unknown_member(self, name: object) -> str:
         """What to say about a ``name`` that is not a member's."""
@@ -1048,8 +1057,7 @@ def member_bits(btf_type: Type) -> bytes:
 
 def has_padding(btf_type: Type) -> bool:
     """Whether there are bits in it that belong to no member."""
-    codec = _codec(btf_type)
-    return codec.mask != (1 << 8 * codec.size) - 1
+    return _codec(btf_type).has_padding
 
 
 def numbers(btf_type: Type) -> tuple[tuple[int, int, bool, bool], ...]:
@@ -1065,11 +1073,11 @@ def numbers(btf_type: Type) -> tuple[tuple[int, int, bool, bool], ...]:
     if not all(map(_is_plain_number, slots)):
         return ()
     codecs = [(slot.offset, slot.codec) for slot in slots if isinstance(slot.codec, _IntCodec)]
-    return tuple((at, codec.size, codec.signed, codec.high == 1) for at, codec in codecs)
+    return tuple((at, codec.size, codec.signed, codec.convert is bool) for at, codec in codecs)
 
 
 def _is_plain_number(slot: _Slot) -> bool:
     codec = slot.codec
-    if not isinstance(codec, _IntCodec) or codec.bits or codec.is_wide:
+    if not isinstance(codec, _IntCodec) or codec.bits:
         return False
-    return codec.order == sys.byteorder and (codec.high != 1 or codec.size == 1)
+    return codec.is_plain(sys.byteorder) or (codec.convert is bool and codec.size == 1)

@@ -138,7 +138,7 @@ class StructView(_View):
         try:
             if isinstance(slot, _BitSlot):
                 self._section._modify(
-                    offset, slot.size, lambda old: slot.merged(old, _plain(slot.codec, value))
+                    offset, slot.size, lambda old: slot.merged(old, _detached(value))
                 )
             else:
                 self._section._write(offset, packed(slot.codec, value))
@@ -247,8 +247,8 @@ def value_at(section: Section, codec: _Codec, offset: int) -> Any:
 
 
 def packed(codec: _Codec, value: Any) -> bytes:
-    """The bytes of ``value``, which may be a view or an enumerator's name."""
-    return codec.pack(_plain(codec, value))
+    """The bytes of ``value``, which may be a view or hold views."""
+    return codec.pack(_detached(value))
 
 
 def told(error: OverflowError | LayoutError, what: str) -> OverflowError | LayoutError:
@@ -256,17 +256,8 @@ def told(error: OverflowError | LayoutError, what: str) -> OverflowError | Layou
     return type(error)(f"{what}: {error}")
 
 
-def _plain(codec: _Codec, value: Any) -> Any:
-    """``value`` as codecs take it: copies for views, the number of an enumerator for its name."""
-    if isinstance(value, str) and isinstance(codec.type, Enum):
-        numbers = codec.type.values
-        if value not in numbers:
-            raise LayoutError(str(NotFoundError(f"enumerator of {codec.type}", value, numbers)))
-        return numbers[value]
-    return _detached(value)
-
-
 def _detached(value: Any) -> Any:
+    """``value`` as codecs take it: copies for views."""
     if isinstance(value, _View):
         return value.copy()
     if isinstance(value, list):
