@@ -7,12 +7,16 @@ import ctypes
 import gc
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
 from kernel_objects import held_elsewhere, kernel_ids
+from pybpf._native import lib
+
+ROOT = Path(__file__).parents[2]
 
 CLONE_NEWNS = 0x20000
 MS_REC, MS_PRIVATE = 0x4000, 1 << 18
@@ -108,3 +112,28 @@ def nothing_left(private_mounts):
         # what another process holds for a moment comes and goes; a leak stays
         now = leaked_ids(ids)
         suspects = {kind: suspects[kind] & now[kind] for kind in suspects}
+
+
+@pytest.fixture
+def switch_often():
+    """Threads take turns as often as Python lets them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture(scope="session")
+def compiled_with_libbpf(tmp_path_factory):
+    """compiled_with_libbpf(SOURCE): a C program of this folder, with the libbpf that pybpf has."""
+    prefix = ROOT / ".build/libbpf"
+    built_in = [f"-I{prefix}/include", f"{prefix}/lib/libbpf.a", "-lelf", "-lz"]
+    libbpf = built_in if lib.PYBPF_HAS_LOAD_STATS else ["-lbpf"]
+
+    def compiled(source):
+        program = tmp_path_factory.mktemp("c") / source.removesuffix(".c")
+        path = Path(__file__).with_name(source)
+        subprocess.run(["gcc", "-o", str(program), str(path), *libbpf], check=True)
+        return program
+
+    return compiled

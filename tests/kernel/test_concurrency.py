@@ -27,15 +27,6 @@ forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWar
 
 
 @pytest.fixture
-def switch_often():
-    """Threads take turns as often as Python lets them."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.fixture
 def loaded(bpf_object):
     with pybpf.load(bpf_object("everything")) as obj:
         yield obj
@@ -109,14 +100,14 @@ def test_writers_to_a_closed_map_never_reach_the_next_one(switch_often):
         assert_untouched(fresh)
 
 
-def close_when_free(obj):
+def close_when_free(obj, state="loaded"):
     deadline = time.monotonic() + HANG_SECONDS
     while not obj.closed:
         assert time.monotonic() < deadline, "never free"
         try:
             obj.close()
         except pybpf.BusyError:
-            assert obj.state == "loaded"
+            assert obj.state == state
 
 
 def test_writers_to_a_closed_objects_map_never_reach_the_next_one(bpf_object, switch_often):

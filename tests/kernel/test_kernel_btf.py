@@ -18,11 +18,9 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from pybpf._native import lib
 from pybpf.btf import Btf, Composite
 from pybpf.layout import ctype
 
-ROOT = Path(__file__).parents[2]
 RUNNING = Path("/sys/kernel/btf/vmlinux")
 
 
@@ -39,14 +37,9 @@ def read_btf(path):
 
 
 @pytest.fixture(scope="module")
-def libbpf_members(tmp_path_factory):
+def libbpf_members(compiled_with_libbpf):
     """libbpf_members(FILE): {id: (size, [(name, bit offset, bits, is a bitfield, sign), ...])}."""
-    program = tmp_path_factory.mktemp("btf") / "btf_members"
-    prefix = ROOT / ".build/libbpf"
-    built_in = [f"-I{prefix}/include", f"{prefix}/lib/libbpf.a", "-lelf", "-lz"]
-    libbpf = built_in if lib.PYBPF_HAS_LOAD_STATS else ["-lbpf"]
-    source = Path(__file__).with_name("btf_members.c")
-    subprocess.run(["gcc", "-o", str(program), str(source), *libbpf], check=True)
+    program = compiled_with_libbpf("btf_members.c")
 
     def ask(path):
         out = subprocess.run([str(program), str(path)], stdout=subprocess.PIPE, check=True).stdout

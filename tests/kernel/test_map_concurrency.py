@@ -16,21 +16,17 @@ import pybpf
 import pytest
 from pybpf import Map, MapType
 from pybpf.access import Access
-from test_concurrency import HANG_SECONDS, Worker, assert_untouched, at_once, close_when_free
+from test_concurrency import (
+    HANG_SECONDS,
+    Worker,
+    assert_untouched,
+    at_once,
+    close_when_free,
+    forks,
+)
 from test_ownership import in_child
 
 pytestmark = pytest.mark.usefixtures("switch_often")
-
-forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
-
-@pytest.fixture
-def switch_often():
-    """Threads take turns as often as Python lets them."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.fixture

@@ -14,21 +14,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from pybpf._native import lib
 
-ROOT = Path(__file__).parents[2]
 RINGBUF = 27
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
+def reference(compiled_with_libbpf):
     """reference(OBJECT): what reference.c prints of it, as {"program": [fields, ...], ...}."""
-    program = tmp_path_factory.mktemp("reference") / "reference"
-    prefix = ROOT / ".build/libbpf"
-    built_in = [f"-I{prefix}/include", f"{prefix}/lib/libbpf.a", "-lelf", "-lz"]
-    libbpf = built_in if lib.PYBPF_HAS_LOAD_STATS else ["-lbpf"]
-    source = Path(__file__).with_name("reference.c")
-    subprocess.run(["gcc", "-o", str(program), str(source), *libbpf], check=True)
+    program = compiled_with_libbpf("reference.c")
 
     def ask(path):
         out = subprocess.run([str(program), str(path)], stdout=subprocess.PIPE, text=True).stdout

@@ -18,7 +18,7 @@ import pybpf
 import pytest
 from pybpf import layout
 from pybpf.views import ArrayView, StructView
-from test_concurrency import HANG_SECONDS, Worker, switch_often  # noqa: F401
+from test_concurrency import HANG_SECONDS, Worker, close_when_free
 
 REPORT = struct.Struct("40Q")
 
@@ -600,13 +600,7 @@ def test_close_under_use_is_busy_or_comes_between(bpf_object, state):
         ]
         for each in begun:
             assert each.wait(HANG_SECONDS)
-        deadline = time.monotonic() + HANG_SECONDS
-        while not obj.closed:
-            assert time.monotonic() < deadline, "never free"
-            try:
-                obj.close()
-            except pybpf.BusyError:
-                assert obj.state == state
+        close_when_free(obj, state)
         for worker in workers:
             assert type(worker.outcome()[1]) is pybpf.ClosedError
 
