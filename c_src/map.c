@@ -126,8 +126,12 @@ int pybpf_map_read_batch(struct pybpf_fd *map, bool remove, void *from, void *to
  * The kernel goes from key to key in an order of its own, starts over when the key to go on from has
  * vanished, and meets again a key that was updated meanwhile.  So a walk remembers the keys that it gave,
  * in a table of open addressing whose entries are places in `keys`, counted from 1, below half of the
- * key's hash.  Where it has lost
- * its way, it goes back to the last of them that is still there: `trail` has those not known to be gone.
+ * key's hash.  Where it has lost its way, it goes back to the last of them that is still there: `trail`
+ * has those not known to be gone.
+ *
+ * A hash gives the memory of a removed element to a new one at once.  Where that happens in the middle of
+ * the kernel's own step, the step ends in the new element's bucket and skips all in between.  Nothing tells
+ * of it; so a walk that has seen the map change goes over it a second time and gives what it had missed.
  */
 struct pybpf_walk {
 	struct pybpf_fd *map;
@@ -138,7 +142,7 @@ struct pybpf_walk {
 	uint32_t *trail;
 	size_t count, trail_count, capacity, table_size;
 	uint64_t in_vain, in_vain_limit;
-	bool started, lost, has_missing, ended;
+	bool started, lost, has_missing, changed, second, ended;
 };
 
 #define MIN_KEYS 1024
@@ -193,7 +197,8 @@ static uint64_t hash(const char *key, size_t size)
 }
 
 #define PLACE(entry) ((uint32_t)(entry))
-#define HASH_HALF 0xffffffff00000000u
+#define MET_AGAIN 0x100000000u /* in an entry: in the second round */
+#define HASH_HALF 0xfffffffe00000000u
 
 /* Where a key of that hash is in the table, or would be. */
 static uint64_t *entry_of(const struct pybpf_walk *walk, const char *key, uint64_t hash)
@@ -214,10 +219,10 @@ static uint64_t *entry_of(const struct pybpf_walk *walk, const char *key, uint64
 
 static bool make_room(struct pybpf_walk *walk)
 {
-	size_t capacity = 2 * walk->capacity;
+	size_t capacity = 2 * walk->capacity, old_size = walk->table_size;
 	char *keys;
 	uint32_t *trail;
-	uint64_t *table;
+	uint64_t *table, *old = walk->table;
 
 	if (walk->table && walk->count < walk->capacity)
 		return true;
@@ -234,20 +239,23 @@ static bool make_room(struct pybpf_walk *walk)
 	table = calloc(2 * capacity, sizeof(*table));
 	if (!table)
 		return false;
-	free(walk->table);
 	walk->table = table;
 	walk->table_size = 2 * capacity;
 	walk->capacity = capacity;
-	for (size_t i = 0; i < walk->count; i++) {
-		const char *key = keys + i * walk->key_size;
-		uint64_t h = hash(key, walk->key_size);
+	for (size_t i = 0; i < old_size; i++) {
+		const char *key = keys + (size_t)(PLACE(old[i]) - 1) * walk->key_size;
 
-		*entry_of(walk, key, h) = (h & HASH_HALF) | (i + 1);
+		if (old[i])
+			*entry_of(walk, key, hash(key, walk->key_size)) = old[i];
 	}
+	free(old);
 	return true;
 }
 
-/* 1 where the key is new, 0 where it was given before. */
+/* What a step has come to. */
+enum { IN_VAIN, NEW, KNOWN };
+
+/* NEW, KNOWN from the first round alone, or IN_VAIN where this round has met the key before. */
 static int remember(struct pybpf_walk *walk, const char *key, uint64_t h)
 {
 	uint64_t *entry;
@@ -255,12 +263,17 @@ static int remember(struct pybpf_walk *walk, const char *key, uint64_t h)
 	if (!make_room(walk))
 		return -ENOMEM;
 	entry = entry_of(walk, key, h);
-	if (*entry)
-		return 0;
+	if (*entry) {
+		if (!walk->second || *entry & MET_AGAIN)
+			return IN_VAIN;
+		*entry |= MET_AGAIN;
+		walk->trail[walk->trail_count++] = PLACE(*entry) - 1;
+		return KNOWN;
+	}
 	memcpy(walk->keys + walk->count * walk->key_size, key, walk->key_size);
 	walk->trail[walk->trail_count++] = (uint32_t)walk->count;
-	*entry = (h & HASH_HALF) | ++walk->count;
-	return 1;
+	*entry = (h & HASH_HALF) | (walk->second ? MET_AGAIN : 0) | ++walk->count;
+	return NEW;
 }
 
 static int next_key(int fd, const char *key, char *next)
@@ -299,10 +312,7 @@ static void go_back(struct pybpf_walk *walk, int fd)
 		go_on_from(walk, key);
 }
 
-/*
- * One step: 1 with a new key in walk->next and its value, where wanted; 0 where that key was given before
- * or vanished in between; -ENOENT at the end.
- */
+/* One step: NEW with a key in walk->next and its value, where wanted; -ENOENT at the end. */
 static int step(struct pybpf_walk *walk, int fd, char *value)
 {
 	size_t size = walk->key_size;
@@ -323,17 +333,25 @@ static int step(struct pybpf_walk *walk, int fd, char *value)
 	 */
 	if (err && !(walk->has_missing && !memcmp(walk->missing, walk->next, size))) {
 		memcpy(walk->missing, walk->next, size);
-		walk->has_missing = true;
-		return 0;
+		walk->has_missing = walk->changed = true;
+		return IN_VAIN;
 	}
-	err = err ? 0 : remember(walk, walk->next, h);
+	err = err ? IN_VAIN : remember(walk, walk->next, h);
 	if (err < 0)
 		return err;
-	if (err == 0 && walk->started && started_over(walk, fd))
-		walk->lost = true;
+	if (err == IN_VAIN && walk->started && started_over(walk, fd))
+		walk->lost = walk->changed = true;
 	else
 		go_on_from(walk, walk->next);
 	return err;
+}
+
+/* From the start again; the places of the first round are no longer those to go back to. */
+static void begin_second_round(struct pybpf_walk *walk)
+{
+	walk->second = true;
+	walk->started = walk->lost = walk->has_missing = false;
+	walk->trail_count = walk->in_vain = 0;
 }
 
 /* Some milliseconds: a signal has to wait so long. */
@@ -356,11 +374,14 @@ int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t va
 			continue;
 		}
 		err = step(walk, fd, values ? values + count * value_size : NULL);
-		if (err > 0)
+		if (err == NEW)
 			memcpy(keys + count++ * key_size, walk->next, key_size);
-		else if (err == 0 && ++walk->in_vain > walk->in_vain_limit)
+		else if (err == IN_VAIN && ++walk->in_vain > walk->in_vain_limit)
 			err = -ELOOP;
-		else if (err == -ENOENT)
+		else if (err == -ENOENT && walk->changed && !walk->second) {
+			begin_second_round(walk);
+			err = 0;
+		} else if (err == -ENOENT)
 			walk->ended = true;
 		if (err < 0)
 			break;

@@ -94,8 +94,9 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
 
     Iterating a hash or array reads in batches where the kernel can (Linux 5.6): every key that is
     there throughout comes exactly once, whatever comes and goes meanwhile.  Other maps are read
-    key by key: what nobody touches comes exactly once, no key comes twice, one that is replaced
-    meanwhile may be left out, and a map that changes faster than it is read gives
+    key by key, and twice where they are seen to change: what nobody touches comes exactly once (but
+    for a race within the kernel's own step, to be lost in both rounds), no key comes twice, one
+    that is replaced meanwhile may be left out, and a map that changes faster than it is read gives
     IterationAborted.
     """
 
