@@ -23,8 +23,15 @@ setup(
     ext_modules=[
         Extension(
             "pybpf._fast",
-            ["c_src/fast.c", "c_src/elements.c", "c_src/test_run.c"],
-            depends=["c_src/fast.h", "c_src/shared_fd.h"],
+            [
+                "c_src/fast.c",
+                "c_src/elements.c",
+                "c_src/test_run.c",
+                "c_src/records.c",
+                "c_src/bpf_ring.c",
+                "c_src/perf_ring.c",
+            ],
+            depends=["c_src/fast.h", "c_src/instances.h", "c_src/rings.h", "c_src/shared_fd.h"],
             define_macros=[("Py_LIMITED_API", "0x030a0000")] if stable_abi else [],
             py_limited_api=stable_abi,
         )

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "instances.h"
 #include "shared_fd.h"
 
 /* An integer and its place in a key or value. */
@@ -25,8 +26,7 @@ struct number {
 struct side {
 	uint32_t size, count;
 	struct number *numbers; /* all there is in it, where that is integers alone */
-	PyObject *ctype;	/* the class of a struct; NULL for an integer */
-	newfunc new;		/* of that class */
+	struct instances structs; /* without a class for an integer */
 	bool has_padding;	/* of that struct: its memory must not reach the kernel unseen */
 };
 
@@ -114,38 +114,18 @@ static bool store_tuple(char *memory, const struct side *side, PyObject *tuple)
 	return true;
 }
 
-/*
- * Where a ctypes instance keeps its memory: the first field of every CDataObject, in all versions of
- * CPython so far.  Asking ctypes.addressof() each time would take a tenth of the whole look-up, so it is
- * asked once, by knows_address_of().
- */
-static void *address_of(PyObject *struct_)
-{
-	return *(void **)((char *)struct_ + sizeof(PyObject));
-}
-
 /* Whether `value` could be prepared; where not, Python's methods take over. */
 static bool prepare(const struct side *side, PyObject *value, struct argument *argument)
 {
 	argument->start = argument->memory;
-	if (!side->ctype)
+	if (!side->structs.ctype)
 		return side->count && store_number(argument->memory, side->numbers, value);
 	if (side->count && PyTuple_CheckExact(value))
 		return store_tuple(argument->memory, side, value);
-	if ((PyObject *)Py_TYPE(value) != side->ctype || side->has_padding)
+	if ((PyObject *)Py_TYPE(value) != side->structs.ctype || side->has_padding)
 		return false;
-	argument->start = address_of(value);
+	argument->start = pybpf_instance_memory(value);
 	return true;
-}
-
-/* Without __init__, which is Python and only sets what keywords say. */
-static PyObject *new_struct(const struct side *side)
-{
-	PyObject *none = PyTuple_New(0);
-	PyObject *value = none ? side->new((PyTypeObject *)side->ctype, none, NULL) : NULL;
-
-	Py_XDECREF(none);
-	return value;
 }
 
 /* Not by PyErr_SetObject() alone, which takes the members of a tuple for the error's arguments. */
@@ -167,14 +147,14 @@ static int lookup(struct elements *self, PyObject *key, PyObject **result)
 	int err;
 
 	*result = NULL;
-	if (!self->map || !(self->value.ctype || self->value.count) ||
+	if (!self->map || !(self->value.structs.ctype || self->value.count) ||
 	    !prepare(&self->key, key, &raw_key))
 		return -1;
-	if (self->value.ctype) {
-		*result = new_struct(&self->value);
+	if (self->value.structs.ctype) {
+		*result = pybpf_instance(&self->value.structs);
 		if (!*result)
 			return 1;
-		memory = address_of(*result);
+		memory = pybpf_instance_memory(*result);
 	}
 	err = pybpf_shared_element(self->map, BPF_MAP_LOOKUP_ELEM, raw_key.start, memory, 0);
 	if (err) {
@@ -316,30 +296,9 @@ static bool set_side(struct side *side, PyObject *described)
 			      &has_padding))
 		return false;
 	side->has_padding = has_padding;
-	if (ctype != Py_None) {
-		Py_INCREF(ctype);
-		side->ctype = ctype;
-		side->new = (newfunc)PyType_GetSlot((PyTypeObject *)ctype, Py_tp_new);
-	}
+	if (ctype != Py_None)
+		pybpf_instances_of(&side->structs, ctype);
 	return set_numbers(side, numbers);
-}
-
-/* Whether address_of() is right for a class, by ctypes.addressof(); -1 with an exception. */
-static int knows_address_of(const struct side *side, PyObject *addressof)
-{
-	PyObject *value, *address = NULL;
-	int knows = -1;
-
-	if (!side->ctype)
-		return 1;
-	value = new_struct(side);
-	if (value)
-		address = PyObject_CallFunctionObjArgs(addressof, value, NULL);
-	if (address)
-		knows = PyLong_AsVoidPtr(address) == address_of(value);
-	Py_XDECREF(address);
-	Py_XDECREF(value);
-	return knows;
 }
 
 static PyObject *elements_accelerate(PyObject *object, PyObject *arguments)
@@ -359,9 +318,9 @@ static PyObject *elements_accelerate(PyObject *object, PyObject *arguments)
 	self->map_owner = owner;
 	if (!set_side(&self->key, key) || !set_side(&self->value, value))
 		return NULL;
-	knows = knows_address_of(&self->key, addressof);
+	knows = pybpf_knows_instances(&self->key.structs, addressof);
 	if (knows == 1)
-		knows = knows_address_of(&self->value, addressof);
+		knows = pybpf_knows_instances(&self->value.structs, addressof);
 	if (knows < 0)
 		return NULL;
 	/* last: from here on other threads use it */
@@ -375,8 +334,8 @@ static int elements_traverse(PyObject *object, visitproc visit, void *arg)
 
 	Py_VISIT(Py_TYPE(object));
 	Py_VISIT(self->map_owner);
-	Py_VISIT(self->key.ctype);
-	Py_VISIT(self->value.ctype);
+	Py_VISIT(self->key.structs.ctype);
+	Py_VISIT(self->value.structs.ctype);
 	return 0;
 }
 
@@ -386,8 +345,8 @@ static int elements_clear(PyObject *object)
 
 	self->map = NULL;
 	Py_CLEAR(self->map_owner);
-	Py_CLEAR(self->key.ctype);
-	Py_CLEAR(self->value.ctype);
+	Py_CLEAR(self->key.structs.ctype);
+	Py_CLEAR(self->value.structs.ctype);
 	return 0;
 }
 

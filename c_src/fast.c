@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pybpf._fast: what is called so often that cffi's 300 ns a call are too much, elements of maps and
- * test runs of programs.  docs/architecture.md has the figures.
+ * pybpf._fast: what is called so often that cffi's 300 ns a call are too much, elements of maps,
+ * records of rings and test runs of programs.  docs/architecture.md has the figures.
  */
 #include "fast.h"
 
@@ -16,6 +16,8 @@ static int add(PyObject *module, const char *name, PyObject *value)
 static int exec_module(PyObject *module)
 {
 	if (add(module, "Elements", pybpf_elements_type()) < 0)
+		return -1;
+	if (add(module, "Records", pybpf_records_type()) < 0)
 		return -1;
 	if (add(module, "TestRunResult", pybpf_test_run_result_type()) < 0)
 		return -1;
@@ -41,7 +43,7 @@ static PyModuleDef_Slot slots[] = {
 static struct PyModuleDef definition = {
 	PyModuleDef_HEAD_INIT,
 	.m_name = "pybpf._fast",
-	.m_doc = "The parts of Map and Program that are called millions of times.",
+	.m_doc = "The parts of Map, Program and Reader that are called millions of times.",
 	.m_methods = methods,
 	.m_slots = slots,
 };

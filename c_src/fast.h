@@ -7,6 +7,7 @@
 
 /* New references, or NULL with an exception. */
 PyObject *pybpf_elements_type(void);
+PyObject *pybpf_records_type(void);
 PyObject *pybpf_test_run_result_type(void);
 PyObject *pybpf_runs_type(void);
 

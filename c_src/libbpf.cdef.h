@@ -186,21 +186,6 @@ void pybpf_walk_free(struct pybpf_walk *);
 int pybpf_tracefs_open(void);
 int pybpf_perf_tracepoint(uint64_t);
 
-struct pybpf_record {
-	uint32_t source;
-	uint32_t size;
-	uint64_t offset;
-};
-struct pybpf_rings;
-struct pybpf_rings *pybpf_rings_new(void);
-int pybpf_rings_add(struct pybpf_rings *, int);
-int pybpf_rings_epoll_fd(const struct pybpf_rings *);
-int pybpf_rings_drain(struct pybpf_rings *, uint64_t, size_t);
-uint64_t pybpf_rings_batch(const struct pybpf_rings *);
-const struct pybpf_record *pybpf_rings_records(const struct pybpf_rings *);
-const char *pybpf_rings_data(const struct pybpf_rings *);
-void pybpf_rings_free(struct pybpf_rings *);
-
 /* the kernel's BTF by id, and types as C */
 struct bpf_btf_info {
 	uint64_t btf;

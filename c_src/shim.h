@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What cffi cannot say or should not do: the va_list print callback, option structs whose fields
- * depend on the libbpf version, draining ring buffers without Python beneath a C frame, and a few
- * system calls that neither Python nor libbpf wraps.
+ * depend on the libbpf version, and a few system calls that neither Python nor libbpf wraps.
  *
  * Functions that return int return 0 or a count, or a negative errno.
  */
@@ -99,23 +98,6 @@ struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *map, size_t key_size, uint32_
 				  uint64_t in_vain_limit);
 int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t value_size, int capacity);
 void pybpf_walk_free(struct pybpf_walk *walk);
-
-/* Ring buffers, drained into one numbered batch that stays valid until the next drain. */
-struct pybpf_record {
-	uint32_t source;
-	uint32_t size;
-	uint64_t offset;
-};
-struct pybpf_rings;
-
-struct pybpf_rings *pybpf_rings_new(void);
-int pybpf_rings_add(struct pybpf_rings *rings, int map_fd);
-int pybpf_rings_epoll_fd(const struct pybpf_rings *rings);
-int pybpf_rings_drain(struct pybpf_rings *rings, uint64_t seen_batch, size_t max_bytes);
-uint64_t pybpf_rings_batch(const struct pybpf_rings *rings);
-const struct pybpf_record *pybpf_rings_records(const struct pybpf_rings *rings);
-const char *pybpf_rings_data(const struct pybpf_rings *rings);
-void pybpf_rings_free(struct pybpf_rings *rings);
 
 /* btf_dump.c: starts a child process that writes the types of the last of ``count`` BTFs, each
  * continuing the one before it, as C to text_fd, with a NUL at the end once it is whole, and

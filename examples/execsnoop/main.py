@@ -34,7 +34,8 @@ def main() -> None:
         reader = obj.events("events")
         try:
             while end is None or time.monotonic() < end:
-                for event in reader.read_batch(None if end is None else end - time.monotonic()):
+                left = None if end is None else end - time.monotonic()
+                for event in reader.read_batch(timeout=left):
                     code = event.exit_code >> 8
                     numbers = f"{event.pid:>8} {event.ppid:>8} {code:>6}"
                     print(f"{KINDS[event.kind]:<6} {numbers} {event.comm.text}", flush=True)

@@ -50,10 +50,11 @@ from pybpf.variables import GlobalVariable, Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pybpf.accounting import ReaderStats
     from pybpf.btf import Btf
     from pybpf.codec import PerCpu
     from pybpf.constants import AttachType, LinkType, MapFlags, MapType, ProgramType, UpdateFlags
-    from pybpf.events import RingReader
+    from pybpf.events import Reader
     from pybpf.layout import Chars, Struct
     from pybpf.symbols import Frame
     from pybpf.views import ArrayView, StructView
@@ -94,8 +95,9 @@ __all__ = [
     "PrivilegeError",
     "Program",
     "ProgramType",
+    "Reader",
+    "ReaderStats",
     "RelocationError",
-    "RingReader",
     "Section",
     "StateError",
     "Struct",
@@ -120,7 +122,8 @@ _LATE = {
     "MapType": "constants",
     "PerCpu": "codec",
     "ProgramType": "constants",
-    "RingReader": "events",
+    "Reader": "events",
+    "ReaderStats": "accounting",
     "Struct": "layout",
     "StructView": "views",
     "UpdateFlags": "constants",

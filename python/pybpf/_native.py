@@ -12,7 +12,7 @@ import os
 import struct
 import sys
 
-from pybpf._fast import Elements, Runs, TestRunResult, test_run
+from pybpf._fast import Elements, Records, Runs, TestRunResult, test_run
 from pybpf._libbpf import ffi, lib
 from pybpf.errors import KernelError
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NULL",
     "Elements",
+    "Records",
     "Runs",
     "TestRunResult",
     "c_string",

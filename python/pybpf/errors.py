@@ -116,7 +116,12 @@ class NotFoundError(Error, KeyError):
 
 
 class LayoutError(Error, TypeError):
-    """Bytes or a Python value that do not fit the type that BTF or the map gives."""
+    """Bytes or a Python value that do not fit the type that BTF or the map gives.
+
+    ``record`` is the record of a ring where one was read that does not fit, else None.
+    """
+
+    record: bytes | None = None
 
 
 class LayoutWarning(UserWarning):

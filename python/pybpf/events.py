@@ -1,282 +1,459 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Ring buffers: drained in C into a batch, from which Python takes records one by one.
+"""Records that programs write into ring buffers and perf event arrays: one reader for all of them.
 
-No Python runs beneath a C frame, so exceptions, Ctrl-C and closing from anywhere are ordinary.
+Records are taken out of the kernel's memory in C (c_src/records.c), which never waits; waiting is
+done here.  No Python runs beneath libbpf, so exceptions, Ctrl-C and closing from anywhere are
+ordinary.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
-import select
 import sys
-import time
-from _thread import RLock
-from itertools import islice
+from collections.abc import Mapping
 
-from pybpf import _native
-from pybpf._handles import Handle, Uncopyable, warn_unclosed
-from pybpf._native import ffi, lib
+from pybpf import _native, record_types
+from pybpf._handles import Uncopyable, warn_unclosed
+from pybpf._native import Records
 from pybpf.constants import MapType
-from pybpf.errors import BusyError, ClosedError, KernelError, LayoutError, StateError
+from pybpf.errors import ClosedError, KernelError, LayoutError, NotSupportedError, StateError
 from pybpf.kernel import explained
+from pybpf.waiting import Deadline, Waiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import asyncio
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from pybpf.btf import Type
+    import numpy
+
+    from pybpf.accounting import ReaderStats
     from pybpf.map import Map
     from pybpf.object import Object
+    from pybpf.record_types import RecordTypeArgument
+    from pybpf.ring_view import ViewRun
 
-_BATCH_BYTES = 1 << 20
-_POLL_SECONDS = 3600.0  # poll() counts milliseconds in an int
+_MOST = sys.maxsize
+# A record may wait that cannot be taken yet, because a program is writing it or others come first;
+# then the descriptor says that there is something.
+_BUSY_SECONDS = 0.001
+_DRAIN_SECONDS = 1.0
+_PERF_PAGES = 64
 
 
 class Source:
-    """One ring buffer of a reader: its name and the type of its records (bytes where None)."""
+    """One map of a reader, and what its records are."""
 
-    __slots__ = ("map", "name", "type")
-
-    def __init__(self, map: Map, type: Type | None, name: str | None = None) -> None:
-        self.name = map.name if name is None else name
+    def __init__(self, name: str, map: Map, type: RecordTypeArgument | None) -> None:
+        self.name = name
         self.map = map
-        self.type = type
+        declared = map._record_type()
+        self.type = record_types.resolve(declared if type is None else type, map._record_btf())
 
     def decode(self, data: bytes) -> Any:
-        if self.type is None:
-            return data
-        from pybpf import layout
-
+        """The value of a record that C does not know; a LayoutError has the record with it."""
         try:
-            return layout.decode(self.type, data)
+            return self.type.decode(data)
         except LayoutError as error:
-            raise LayoutError(f"a record of ring buffer {self.name!r}: {error}") from None
+            wrong = LayoutError(f"a record of map {self.name!r}: {error}")
+            wrong.record = data
+            raise wrong from None
+
+    @property
+    def is_ring(self) -> bool:
+        return self.map.type == MapType.RINGBUF
 
 
-class Batch:
-    """What one drain brought, by its number in C; from ``position`` on still to be delivered."""
+class Reader(Records, Uncopyable):
+    """Reads the records of ring buffers and perf event arrays: Object.events(), Map.reader().
 
-    __slots__ = ("number", "position", "records")
+    Iterating gives records in each ring's order, or (map name, record) pairs for a reader of
+    several maps.  It ends with close(), or when no record came for ``timeout`` seconds, and can be
+    taken up again.  The reader is a channel with many ways to receive: blocking (read, read_batch),
+    not blocking (read_nowait), with a callback (poll), as arrays (read_numpy, view), and ``async
+    for`` and get() in asyncio.  All of them take from the same stream; nothing that the kernel
+    accepted is lost between them, also where an exception comes between.
 
-    def __init__(self, number: int, records: list[tuple[int, bytes]]) -> None:
-        self.number = number
-        self.records = records
-        self.position = 0
+    close() may come from any thread or signal handler and ends every wait at once.  What was not
+    read stays in the rings: drain() takes it out, when the producers are closed.
 
-
-class Delivery:
-    """Records on their way from a batch to the caller, given back where they do not arrive."""
-
-    __slots__ = ("batch", "end", "start", "values")
-
-    batch: Batch | None
-    start: int
-    end: int
-    values: list[Any]
-
-    def __init__(self) -> None:
-        self.batch = None
-        self.values = []
-
-
-class RingReader(Uncopyable):
-    """Reads the records of one or several ring buffers, in each buffer's order: Object.events().
-
-    Iterating gives records, or (map name, record) pairs for a reader of several buffers; it ends
-    with close(), or when no record came for ``timeout`` seconds.  It can be left and taken up
-    again: nothing that was read from the ring is lost, also where an exception comes between.
-    close() may come from any thread or signal handler, and ends a read that waits.
-
-    A ring has one consumer: two readers, or two processes, on one ring share its records between
-    them.  Threads may share one reader; each record goes to one of them.  A signal handler may
-    close a reader, but not read where its own thread is reading (BusyError).
+    A ring has one consumer: two readers of one process share its records between them; readers
+    in two processes disturb each other.  Threads may share one reader.  A fork's child cannot read
+    (StateError).
     """
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        maps: Map | Sequence[Map] | Mapping[str, Map],
         *,
-        tagged: bool = False,
+        type: RecordTypeArgument | None = None,
         timeout: float | None = None,
-        owner: Object | None = None,
+        pages: int = _PERF_PAGES,
+        wakeup_events: int = 1,
+        watermark: int | None = None,
+        overwrite: bool = False,
+        ordered: bool = False,
     ) -> None:
-        if not sources:
-            raise LayoutError("a reader needs at least one ring buffer")
-        self._sources = list(sources)
-        self._tagged = tagged
+        """A reader of one map, or of several by name.
+
+        ``type`` is what records are: the name of a BTF type ("struct event") of the map's object or
+        such a type, a ctypes class, a numpy dtype; a table ``{number: type}``, by which the integer
+        that records begin with chooses (enumerators' names are numbers too, and records under other
+        numbers are bytes); or a function that is given a record's bytes and returns a type.  Unless
+        given, what the map's declaration names (``__type(value, struct event)``), else bytes.  A
+        record shorter than its type raises LayoutError, whose ``record`` has it; bytes behind a
+        struct stay with it.
+
+        For perf event arrays, which need CAP_PERFMON: each CPU has a ring of ``pages`` pages, a
+        power of two.  The reader is woken when ``wakeup_events`` records wait on a CPU, or
+        ``watermark`` bytes.  With ``overwrite``, new records replace the oldest, none is
+        counted as lost, and each read gives what came since the last one.  ``ordered`` gives the
+        records of all CPUs in the order of time, each 2 ms late.
+        """
+        self._sources = _sources(maps, type)
+        self._owner: Object | None = None
         self._timeout = timeout
-        self._owner = owner
         self._process = os.getpid()
-        self._batch = Batch(0, [])
-        self._lock = RLock()  # a signal handler that reads must not wait for its own thread
-        self._taking = False
-        rings = lib.pybpf_rings_new()
-        if rings == _native.NULL:
-            raise KernelError("make", "a ring buffer reader", ffi.errno or errno.ENOMEM)
-        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._handle = Handle((rings, wake), _free, "ring buffer reader")
+        self._wakeups = 0
+        self._waits: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        self._drops: Any = None
+        self._waiter = Waiter(f"reader of {self._names()}")
+        perf = (pages, watermark or wakeup_events, watermark is not None, overwrite, ordered)
         try:
+            if ordered and any(source.is_ring for source in self._sources):
+                raise LayoutError("records of ring buffers have no time to order them by")
             for source in self._sources:
-                self._add(source)
+                self._add(source, not _is_one(maps), perf)
         except BaseException:
             self.close()
             raise
 
-    def _add(self, source: Source) -> None:
-        if source.map.type != MapType.RINGBUF:
+    # -- setting up --
+
+    def _names(self) -> str:
+        return ", ".join(source.name for source in self._sources)
+
+    def _add(self, source: Source, tagged: bool, perf: tuple[Any, ...]) -> None:
+        known = source.type
+        decode = None if known.is_raw else source.decode
+        name = source.name if tagged else None
+        self._add_source(name, known.structs, known.size, decode, ctypes.addressof)
+        if source.is_ring:
+            self._add_bpf_ring(source)
+        elif source.map.type == MapType.PERF_EVENT_ARRAY:
+            self._add_perf_rings(source, perf)
+        else:
             raise LayoutError(
-                f"map {source.name!r} is of type {source.map.type.name}; only RINGBUF is read"
+                f"map {source.name!r} is of type {source.map.type.name}; RINGBUF and "
+                "PERF_EVENT_ARRAY are read"
             )
-        with self._handle.borrow() as (rings, _), source.map._borrow_fd() as fd:
-            code = lib.pybpf_rings_add(rings, fd)
-        _native.check(code, "read", f"ring buffer {source.name!r}", explained(KernelError))
 
-    @property
-    def closed(self) -> bool:
-        return self._handle.closed
+    def _add_bpf_ring(self, source: Source) -> None:
+        with source.map._borrow_fd() as fd:
+            code = self._add_ring(fd, source.map.max_entries)
+            _native.check(code, "read", f"ring buffer {source.name!r}", explained(KernelError))
+            self._waiter.add(fd)  # its file lives as long as the memory does
 
-    def fileno(self) -> int:
-        """An epoll descriptor, readable while the rings hold records; for selectors and loops."""
-        with self._handle.borrow() as (rings, _):
-            return int(lib.pybpf_rings_epoll_fd(rings))
+    def _add_perf_rings(self, source: Source, perf: tuple[Any, ...]) -> None:
+        with source.map._borrow_fd() as fd:
+            for cpu in _online_cpus(source.map.max_entries):
+                code = self._add_perf(fd, cpu, *perf)
+                what = f"perf event array {source.name!r} on CPU {cpu}"
+                self._waiter.add(_native.check(code, "read", what, explained(KernelError)))
 
-    def read_batch(self, timeout: float | None = None) -> list[Any]:
-        """The records that wait, after at most ``timeout`` seconds (None: as long as it takes).
+    # -- waiting --
 
-        Empty where none came in time.  ClosedError after close(), also for a read that waits then.
-        A record that does not fit its type raises LayoutError; those after it come next time.
-        """
-        delivery = Delivery()
-        try:
-            self._wait(timeout, delivery, None)
-            return delivery.values
-        except BaseException:
-            self._give_back(delivery)
-            raise
-
-    def __iter__(self) -> Iterator[Any]:
-        while True:
-            delivery = Delivery()
-            try:
-                self._wait(self._timeout, delivery, 1)
-                if not delivery.values:
-                    return
-            except ClosedError:
-                return
-            except BaseException:
-                self._give_back(delivery)
-                raise
-            yield delivery.values[0]
-
-    def _wait(self, timeout: float | None, delivery: Delivery, limit: int | None) -> None:
-        """Deliver the records there are, or that come in time; at most ``limit``."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._handle.borrow() as (rings, wake):
-            poll = select.poll()
-            poll.register(lib.pybpf_rings_epoll_fd(rings), select.POLLIN)
-            poll.register(wake, select.POLLIN)
-            while True:
-                if self._take(rings, delivery, limit):
-                    return
-                if self.closed:
-                    raise ClosedError("ring buffer reader was closed while it waited")
-                left = _POLL_SECONDS if deadline is None else deadline - time.monotonic()
-                if left <= 0:
-                    return
-                poll.poll(min(left, _POLL_SECONDS) * 1000)
-
-    def _take(self, rings: Any, delivery: Delivery, limit: int | None) -> bool:
-        """Deliver what there is without waiting; whether there was anything."""
-        with self._lock:
-            if self._taking:
-                raise BusyError("a signal handler cannot read where its own thread is reading")
-            self._taking = True
-            try:
-                if self._batch.position == len(self._batch.records):
-                    self._drain(rings)
-                return self._deliver(delivery, limit)
-            finally:
-                self._taking = False
-
-    def _deliver(self, delivery: Delivery, limit: int | None) -> bool:
-        batch, start = self._batch, self._batch.position
-        end = None if limit is None else start + limit
-        for record in islice(batch.records, start, end):
-            try:
-                delivery.values.append(self._decode(record))
-            except LayoutError:
-                if delivery.values:
-                    break  # the next call begins with this one
-                batch.position = start + 1
-                raise
-        delivery.start, delivery.end = start, start + len(delivery.values)
-        delivery.batch = batch
-        batch.position = delivery.end
-        return bool(delivery.values)
-
-    def _give_back(self, delivery: Delivery) -> None:
-        """Put records that an exception kept from the caller before those still to be delivered."""
-        batch = delivery.batch
-        if batch is None or batch.position < delivery.end:
-            return
-        with self._lock:
-            now = self._batch
-            again = batch.records[delivery.start : delivery.end]
-            self._batch = Batch(now.number, again + now.records[now.position :])
-
-    def _decode(self, record: tuple[int, bytes]) -> Any:
-        source = self._sources[record[0]]
-        value = source.decode(record[1])
-        return (source.name, value) if self._tagged else value
-
-    def _drain(self, rings: Any) -> None:
-        """Move what waits in the rings into a new batch, which C keeps until it is in place."""
-        if self._process != os.getpid():
+    def _require_usable(self) -> None:
+        closed, forked, failure = self._state()
+        if closed:
+            raise ClosedError(f"reader of {self._names()} is closed")
+        if forked:
             raise StateError(
                 f"this reader belongs to process {self._process}; "
                 "reading in its fork would take its records"
             )
-        count = lib.pybpf_rings_drain(rings, self._batch.number, _BATCH_BYTES)
-        if count < 0:
-            names = ", ".join(source.name for source in self._sources)
-            _native.check(count, "read", f"ring buffers {names}")
-        number = lib.pybpf_rings_batch(rings)
-        records, data = lib.pybpf_rings_records(rings), lib.pybpf_rings_data(rings)
-        self._batch = Batch(
-            number,
-            [
-                (record.source, bytes(ffi.buffer(data + record.offset, record.size)))
-                for record in (records[i] for i in range(count))
-            ],
-        )
+        if failure:
+            hint = "the ring holds no records there: another process may read it as well"
+            raise KernelError("read", self._names(), failure, hint=hint)
+
+    def _when_there(self, take: Callable[[], object], timeout: float | None) -> bool:
+        """Repeat ``take`` until it takes something, for at most ``timeout`` seconds."""
+        deadline = Deadline(timeout)
+        with self._waiter.borrow():
+            was_told = False
+            while not take():
+                self._require_usable()
+                left = deadline.left()
+                if left <= 0:
+                    return False
+                if was_told:
+                    self._waiter.pause(min(left, _BUSY_SECONDS))
+                was_told = self._waiter.wait(left)
+                self._wakeups += was_told
+        return True
+
+    # -- receiving --
+
+    def read(self, timeout: float | None = None) -> Any:
+        """The next record, after at most ``timeout`` seconds (None: as long as it takes).
+
+        None where none came in time.  ClosedError after close(), also for a read that waits then;
+        LayoutError for a record that does not fit its type, which is taken out with it.
+        """
+        taken: list[Any] = []
+        try:
+            self._when_there(lambda: self._take(taken, 1), timeout)
+            return taken[0] if taken else None
+        except BaseException:
+            self._give_back(taken)
+            raise
+
+    def read_nowait(self) -> Any:
+        """The next record, None where there is none yet; raises what read() does."""
+        return self.read(0)
+
+    def read_batch(self, *, max: int | None = None, timeout: float | None = None) -> list[Any]:
+        """The records that wait, at most ``max``, after at most ``timeout`` seconds.
+
+        Empty where none came in time; otherwise as read().  A record that does not fit its type
+        raises LayoutError when those before it were read.
+        """
+        taken: list[Any] = []
+        try:
+            self._when_there(lambda: self._take_present(taken, max), timeout)
+            return taken
+        except BaseException:
+            self._give_back(taken)
+            raise
+
+    def _take_present(self, taken: list[Any], most: int | None) -> int:
+        """Take what is there now: of what comes meanwhile not more than the rings hold."""
+        return self._take(taken, _MOST if most is None else _at_least_one(most))
+
+    def poll(self, callback: Callable[[Any], object], timeout: float | None = None) -> int:
+        """Call ``callback(record)`` for each record that waits, after at most ``timeout`` seconds.
+
+        How many it was called for.  What it raises comes out here; that record counts as read,
+        those after it come next time.  A callback may close the reader.
+        """
+        count = 0
+
+        def deliver() -> int:
+            nonlocal count
+            count = self._deliver(callback)
+            return count
+
+        self._when_there(deliver, timeout)
+        return count
+
+    def drain(self) -> list[Any]:
+        """All records that are in the rings, without waiting for others.
+
+        For the end, when the producers are closed: one that is still being written is waited
+        for, at most a second.
+        """
+        taken: list[Any] = []
+        try:
+            deadline = Deadline(_DRAIN_SECONDS)
+            while self._take(taken, _MOST) or (self._backlog() and deadline.left() > 0):
+                self._waiter.pause(_BUSY_SECONDS if self._backlog() else 0)
+            self._require_usable()
+            return taken
+        except BaseException:
+            self._give_back(taken)
+            raise
+
+    def _next(self) -> Any:
+        """What iterating gives when nothing is there."""
+        try:
+            record = self.read(self._timeout)
+        except ClosedError:
+            raise StopIteration from None
+        if record is None:
+            raise StopIteration
+        return record
+
+    # -- arrays --
+
+    def read_numpy(self, *, max: int | None = None, timeout: float | None = None) -> Any:
+        """The records that wait as a new structured array of their type's dtype, as read_batch().
+
+        For a reader of one map.  A record that is shorter than the type, or longer by 8 bytes or
+        more, ends the array; where it is the first, LayoutError is raised and it stays.  Needs
+        numpy.
+        """
+        from pybpf import ring_view
+
+        source = self._only_source("read_numpy")
+        dtype, most = source.type.dtype(), _MOST if max is None else _at_least_one(max)
+        given_back: list[Any] = []
+        array = ring_view.joined([], dtype)
+
+        def take() -> int:
+            nonlocal array
+            if self._take_back(given_back, most):
+                array = ring_view.joined([source.type.encode(each) for each in given_back], dtype)
+            else:
+                array = ring_view.copy(self, source.name, dtype, most, self._backlog())
+            return len(array)
+
+        self._when_there(take, timeout)
+        return array
+
+    def view(self, *, max: int | None = None, timeout: float | None = None) -> View:
+        """``with reader.view() as array``: records that wait where they are, without a copy.
+
+        A read-only structured array over the ring's own memory, of records of one size that follow
+        each other; empty where none came in ``timeout`` seconds.  The block's end gives them back
+        to the kernel, but where it ends by an exception, they come again.  Then the array is empty:
+        using it, or what was made from it, is an error.  BusyError where plain arrays
+        (numpy.asarray()) or buffers still show the ring; copy what should outlive the block.
+
+        For a reader of one ring buffer; NotSupportedError for others.  Needs numpy.
+        """
+        source = self._only_source("view")
+        if not source.is_ring:
+            raise NotSupportedError(
+                "view",
+                f"map {source.name!r}",
+                errno.EOPNOTSUPP,
+                "",
+                "",
+                "records of perf event arrays are not in one place: read_numpy() copies them",
+            )
+        return View(self, source, _MOST if max is None else _at_least_one(max), timeout)
+
+    def _only_source(self, what: str) -> Source:
+        if len(self._sources) > 1:
+            raise LayoutError(f"{what}() is for readers of one map: records of several differ")
+        return self._sources[0]
+
+    # -- asyncio --
+
+    async def get(self) -> Any:
+        """The next record, as soon as there is one: for asyncio.
+
+        ClosedError after close().  When it is cancelled, no record is lost.
+        """
+        taken: list[Any] = []
+        try:
+            await self._when_there_async(taken, None)
+            return taken[0]
+        except BaseException:
+            self._give_back(taken)
+            raise
+
+    async def _next_async(self) -> Any:
+        """What ``async for`` waits for when nothing is there."""
+        taken: list[Any] = []
+        try:
+            if await self._when_there_async(taken, self._timeout):
+                return taken[0]
+        except ClosedError:
+            pass
+        except BaseException:
+            self._give_back(taken)
+            raise
+        raise StopAsyncIteration
+
+    async def _when_there_async(self, taken: list[Any], timeout: float | None) -> bool:
+        import asyncio
+
+        deadline = Deadline(timeout)
+        await asyncio.sleep(0)  # others have their turn, however many records wait
+        with self._waiter.borrow():
+            was_told = False
+            while not self._take(taken, 1):
+                self._require_usable()
+                left = deadline.left()
+                if left <= 0:
+                    return False
+                if was_told:
+                    await asyncio.sleep(_BUSY_SECONDS)
+                was_told = await self._readable(left)
+        return True
+
+    async def _readable(self, seconds: float) -> bool:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[None] = loop.create_future()
+        if loop not in self._waits:
+            self._waits[loop] = []
+            loop.add_reader(self._waiter.fileno(), self._tell, loop)
+        self._waits[loop].append(told)
+        try:
+            await asyncio.wait([told], timeout=seconds)
+        finally:
+            self._forget(loop, told)
+        return told.done()
+
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        """There is something: everybody looks, and waits again where others were faster."""
+        loop.remove_reader(self._waiter.fileno())
+        self._wakeups += 1
+        for told in self._waits.pop(loop):
+            told.set_result(None)
+
+    def _forget(self, loop: asyncio.AbstractEventLoop, told: asyncio.Future[None]) -> None:
+        waiting = self._waits.get(loop, [])
+        if told in waiting:
+            waiting.remove(told)
+            if not waiting:
+                del self._waits[loop]
+                loop.remove_reader(self._waiter.fileno())
+
+    # -- what there is --
+
+    @property
+    def stats(self) -> ReaderStats:
+        """What was read and lost until now, and what waits."""
+        from pybpf.accounting import ReaderStats
+
+        received, size, batches, lost, highest = self._account()
+        backlog = self._backlog()
+        return ReaderStats(received, size, batches, self._wakeups, lost, backlog, highest)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._state()[0])
+
+    def fileno(self) -> int:
+        """An epoll descriptor, readable when there may be records, and after close().
+
+        For select, selectors and event loops: take records until there are none before waiting
+        for it, since perf event arrays tell of a record once.
+        """
+        return self._waiter.fileno()
+
+    # -- closing --
 
     def close(self) -> None:
-        """End reading: a read that waits in another thread ends at once.  Harmless to repeat."""
+        """End reading: waits of other threads and tasks end at once.  Harmless to repeat."""
         if self._process == os.getpid():  # a fork shares the eventfd with its parent
             try:
-                with self._handle.borrow() as (_, wake):
-                    os.eventfd_write(wake, 1)
+                self._waiter.wake()
             except ClosedError:
                 return
-        self._handle.close_when_unused()
+        self._close()
+        self._waiter.close()
         if self._owner is not None:
             self._owner._forget_reader(self)
 
-    def __enter__(self) -> RingReader:
+    def __enter__(self) -> Reader:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        names = ", ".join(source.name for source in self._sources)
-        return f"<RingReader of {names}{' closed' if self.closed else ''}>"
+        return f"<Reader of {self._names()}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:
-        handle = getattr(self, "_handle", None)
-        if handle is None or handle.closed or sys.is_finalizing():
+        if getattr(self, "_waiter", None) is None or self.closed or sys.is_finalizing():
             return
         try:
             if self._owner is None:
@@ -285,7 +462,60 @@ class RingReader(Uncopyable):
             self.close()
 
 
-def _free(resource: tuple[Any, int]) -> None:
-    rings, wake = resource
-    lib.pybpf_rings_free(rings)
-    os.close(wake)
+class View:
+    """The context manager that Reader.view() returns."""
+
+    def __init__(self, reader: Reader, source: Source, most: int, timeout: float | None) -> None:
+        self._reader = reader
+        self._source = source
+        self._most = most
+        self._timeout = timeout
+        self._run: ViewRun | None = None
+
+    def __enter__(self) -> numpy.ndarray[Any, Any]:
+        from pybpf.ring_view import ViewRun
+
+        dtype = self._source.type.dtype()
+
+        def look() -> bool:
+            self._run = ViewRun(self._reader, self._source.name, dtype, self._most)
+            return bool(self._run)
+
+        self._reader._when_there(look, self._timeout)
+        assert self._run is not None
+        return self._run.array
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        run = self._run
+        if run is not None and not run.end(consume=kind is None):
+            raise StateError(
+                f"another reader of map {self._source.name!r} took these records meanwhile"
+            )
+
+
+def _is_one(maps: object) -> bool:
+    return hasattr(maps, "max_entries")
+
+
+def _sources(maps: Any, type: RecordTypeArgument | None) -> list[Source]:
+    if _is_one(maps):
+        maps = {maps.name: maps}
+    elif not isinstance(maps, Mapping):
+        maps = {map.name: map for map in maps}
+    if not maps:
+        raise LayoutError("a reader needs at least one map")
+    return [Source(name, map, type) for name, map in maps.items()]
+
+
+def _at_least_one(most: int) -> int:
+    if most < 1:
+        raise ValueError(f"max is at least 1, not {most}")
+    return most
+
+
+def _online_cpus(most: int) -> list[int]:
+    """The numbers of the CPUs that run, as far as a map of ``most`` entries has places for them."""
+    with open("/sys/devices/system/cpu/online") as file:
+        parts = [part.split("-") for part in file.read().strip().split(",")]
+    cpus = [cpu for part in parts for cpu in range(int(part[0]), int(part[-1]) + 1)]
+    return [cpu for cpu in cpus if cpu < most]

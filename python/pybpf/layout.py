@@ -82,6 +82,14 @@ def decode(btf_type: Type, data: Buffer) -> int | float | bytes | Struct | list[
     return value
 
 
+def decode_whole(btf_type: Type, data: Buffer) -> Any:
+    """What decode() gives, but a struct keeps all of ``data``: bytes() of it has the rest."""
+    codec = _codec(btf_type)
+    if isinstance(codec, _CompositeCodec) and len(data) > codec.size:
+        return codec.unpack_all(data)
+    return decode(btf_type, data)
+
+
 def encode(btf_type: Type, value: Any) -> bytes:
     """The bytes of ``value`` as a ``btf_type``.
 

@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
     from pybpf._handles import Borrow, OwnedFd
     from pybpf.access import Access
-    from pybpf.btf import Type
+    from pybpf.btf import Btf, Type
     from pybpf.constants import MapFlags, MapType
+    from pybpf.events import Reader
     from pybpf.info import MapInfo
+    from pybpf.record_types import RecordTypeArgument
     from pybpf.symbols import Frame
 
     K = TypeVar("K", default=Any)
@@ -621,6 +623,30 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         target = f"map {self._name!r}"
         with self._borrow_fd() as fd:
             _native.check(lib.bpf_map_freeze(fd), "freeze", target, explained(KernelError, hint))
+
+    def reader(
+        self,
+        *,
+        type: RecordTypeArgument | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> Reader:
+        """A reader of this ring buffer or perf event array: see :class:`pybpf.Reader`.
+
+        LayoutError for other maps.  It belongs to the caller: close it, or use ``with``; the map
+        may be closed before.
+        """
+        from pybpf.events import Reader
+
+        return Reader(self, type=type, timeout=timeout, **options)
+
+    def _record_type(self) -> Type | None:
+        """What a ring buffer's records are, where that is known."""
+        return None
+
+    def _record_btf(self) -> Btf | None:
+        """Where the types of its records are looked up by name."""
+        return None
 
     def close(self) -> None:
         """Give the descriptor back, at the latest when calls that use it have returned.

@@ -41,13 +41,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any, TypeVar
 
-    from pybpf.btf import Btf, Type
-    from pybpf.events import RingReader
+    from pybpf.btf import Btf
+    from pybpf.events import Reader
+    from pybpf.record_types import RecordTypeArgument
 
     Item = TypeVar("Item", ObjectMap, ObjectProgram)
 
 # of MapType, without the enum's import
 _STRUCT_OPS = 26
+_PERF_EVENT_ARRAY = 4
 _RINGBUF = 27
 _RING_TYPES = (_RINGBUF, 31)  # 31: USER_RINGBUF
 LOG_STATS = 4  # BPF_LOG_STATS
@@ -72,7 +74,7 @@ class Object(Uncopyable):
         custom_btf: str | None,
     ) -> None:
         self._links: list[Link] = []
-        self._readers: dict[int, weakref.ref[RingReader]] = {}
+        self._readers: dict[int, weakref.ref[Reader]] = {}
         self.path = path
         self.license = license
         self.byte_order = byte_order
@@ -339,43 +341,40 @@ class Object(Uncopyable):
         self,
         name: str | Sequence[str] | None = None,
         *,
-        type: str | Type | None = None,
+        type: RecordTypeArgument | None = None,
         timeout: float | None = None,
-    ) -> RingReader:
-        """A reader of the ring buffer ``name``, or of several as (name, record) pairs.
+        **options: Any,
+    ) -> Reader:
+        """A reader of the ring buffer or perf event array ``name``, or of several by name.
 
-        Without a name, all ring buffers of the object.  ``type`` is a BTF type of the object
-        ("struct event") for the records; unless given, what the map's declaration names as its
-        value, and bytes where it names none.  ``timeout`` in seconds ends iterating when nothing
-        comes for so long.  The reader ends with the object or its last reference, or by close().
+        Without a name, of all ring buffers and perf event arrays of the object.  ``type``,
+        ``timeout`` and the options for perf event arrays are those of :class:`pybpf.Reader`.  The
+        reader ends with the object or its last reference, or by close().
         """
         import weakref
 
-        from pybpf.events import RingReader, Source
+        from pybpf.events import Reader
 
         self._require_loaded("read events")
-        if name is None:
-            rings = (ring for ring in self.maps.values() if ring.type == _RINGBUF)
-            name = [ring.name for ring in rings if ring.autocreate]
-            if not name:
-                raise NotFoundError("ring buffer in object", self.name)
-        names = [name] if isinstance(name, str) else list(name)
-        record = self._record_type(type)
-        sources = [
-            Source(self.maps[each], record or self.maps[each].declared_value_type) for each in names
-        ]
-        reader = RingReader(sources, tagged=not isinstance(name, str), timeout=timeout, owner=self)
+        if isinstance(name, str):
+            reader = Reader(self.maps[name], type=type, timeout=timeout, **options)
+        else:
+            names = self._streams() if name is None else name
+            maps = {each: self.maps[each] for each in names}
+            reader = Reader(maps, type=type, timeout=timeout, **options)
+        reader._owner = self
         self._readers[id(reader)] = weakref.ref(reader)
         return reader
 
-    def _record_type(self, type: str | Type | None) -> Type | None:
-        if not isinstance(type, str):
-            return type
-        if self.btf is None:
-            raise NotFoundError("type", type)
-        return self.btf[type]
+    def _streams(self) -> list[str]:
+        """The names of the maps that programs write records into."""
+        kinds = {_RINGBUF, _PERF_EVENT_ARRAY}
+        streams = [each for each in self.maps.values() if each.autocreate and each.type in kinds]
+        if not streams:
+            raise NotFoundError("ring buffer or perf event array in object", self.name)
+        return [each.name for each in streams]
 
-    def _forget_reader(self, reader: RingReader) -> None:
+    def _forget_reader(self, reader: Reader) -> None:
         self._readers.pop(id(reader), None)
 
     # -- close --

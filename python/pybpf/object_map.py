@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pybpf._handles import Borrow
-    from pybpf.btf import Type
+    from pybpf.btf import Btf, Type
     from pybpf.constants import MapFlags, MapType
     from pybpf.object import Object
 
@@ -226,6 +226,12 @@ class ObjectMap(Declared, Map[K, V]):
         """The BTF type that the map's declaration names as its value, which for a ring buffer is
         the type of its records; None where it names none."""
         return self._btf_type(self._value_type_id)
+
+    def _record_type(self) -> Type | None:
+        return self.declared_value_type
+
+    def _record_btf(self) -> Btf | None:
+        return self._owner.btf
 
     def _btf_type(self, type_id: int) -> Type | None:
         types = self._owner.btf

@@ -22,7 +22,7 @@ def round_trip(path: str, attach: bool) -> None:
             obj.attach()
             with obj.events("readings") as reader:
                 obj.programs["run_all"].test_run(ctx=(3).to_bytes(4, "little"))
-                assert len(reader.read_batch(1)) == 3
+                assert len(reader.read_batch(timeout=1)) == 3
 
 
 def resident_kib() -> int:

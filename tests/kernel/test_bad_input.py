@@ -538,7 +538,7 @@ NEVER_ANSWERED = {
     pybpf.Map: {"fileno", "id", "info", "lookup", "lookup_bytes", "__getitem__", "__len__"},
     pybpf.Program: {"fileno", "id", "info", "tag", "insns"},
     pybpf.Link: {"fileno", "id", "info"},
-    pybpf.RingReader: {"fileno", "read_batch"},
+    pybpf.Reader: {"fileno", "read_batch"},
     pybpf.Section: {"raw", "__getitem__"},
 }
 # refused before and after close alike
@@ -720,7 +720,7 @@ def test_a_descriptor_of_something_else_is_told_and_stays_open(kind, tmp_path):
 COLLECTED = """
 import gc, os, sys, pybpf
 from pybpf import Link, Map, MapType, Program
-from pybpf.events import RingReader, Source
+from pybpf.events import Reader, Source
 
 def make():
     {make}
@@ -730,7 +730,7 @@ def count():
     return len(os.listdir("/proc/self/fd"))
 
 with pybpf.load(sys.argv[1]) as kept:
-    RingReader([Source(kept.maps["readings"], None)]).close()
+    Reader([Source(kept.maps["readings"], None)]).close()
     (link,) = kept.attach()
     link.pin(sys.argv[2])
     before = count()
@@ -748,7 +748,7 @@ print("left open:", left)
         ("Map.from_fd(kept.maps['counts'].fileno())", "map of fd"),
         ("Program.from_id(kept.programs['on_exec'].id)", "program of id"),
         ("Link.open_pinned(sys.argv[2])", "link pinned at"),
-        ("RingReader([Source(kept.maps['readings'], None)])", "RingReader of readings"),
+        ("Reader([Source(kept.maps['readings'], None)])", "Reader of readings"),
         ("pybpf.open(sys.argv[1])", "object 'everything'"),
         ("pybpf.load(sys.argv[1])", "object 'everything'"),
         ("obj = pybpf.load(sys.argv[1]); obj.attach(); obj.events()", "object 'everything'"),

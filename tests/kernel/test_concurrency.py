@@ -197,7 +197,7 @@ def wait(reader):
 def poll(reader):
     while True:
         produce()
-        reader.read_batch(0)
+        reader.read_batch(timeout=0)
 
 def iterate(reader):
     for record in reader:
@@ -208,7 +208,7 @@ def iterate(reader):
 ended = {"closed": 0, "iterated": 0}
 with pybpf.load(sys.argv[1]) as obj:
     produce()  # after its first run a program has a second descriptor
-    obj.events("readings").read_batch(0)
+    obj.events("readings").read_batch(timeout=0)
     before = len(os.listdir("/proc/self/fd"))
     for use in [wait, poll, iterate] * 60:
         reader = obj.events("readings")
@@ -221,7 +221,7 @@ with pybpf.load(sys.argv[1]) as obj:
         except pybpf.ClosedError:
             ended["closed"] += 1
         assert reader.closed
-        obj.events("readings", timeout=0).read_batch(0)
+        obj.events("readings", timeout=0).read_batch(timeout=0)
     del reader
     ended["left"] = len(os.listdir("/proc/self/fd")) - before
 print(json.dumps(ended))
@@ -246,9 +246,9 @@ def test_a_signal_handler_may_close_a_reader_in_use(bpf_object):
 
 
 def wait_until_polling(thread):
-    """Return when the thread sleeps in poll(2)."""
+    """Return when the thread sleeps in epoll_wait(2)."""
     deadline = time.monotonic() + HANG_SECONDS
-    calls = ("7 ", "73 ")  # poll on x86_64, ppoll on aarch64
+    calls = ("232 ", "22 ")  # epoll_wait on x86_64, epoll_pwait on aarch64
     while True:
         with open(f"/proc/self/task/{thread.native_id}/syscall") as file:
             if file.read().startswith(calls):
@@ -330,12 +330,12 @@ def test_a_forks_close_leaves_the_parents_reader_asleep(loaded):
 
     assert in_child(close_all) == 0
     cpu, wall = time.process_time(), time.monotonic()
-    assert reader.read_batch(0.2) == []
+    assert reader.read_batch(timeout=0.2) == []
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     assert wall >= 0.2
     assert cpu < wall / 4, "it spins"
     produce(loaded)
-    assert len(reader.read_batch(HANG_SECONDS)) == RECORDS_PER_RUN
+    assert len(reader.read_batch(timeout=HANG_SECONDS)) == RECORDS_PER_RUN
     assert is_attached(loaded)
 
 
@@ -482,11 +482,11 @@ ALL = list(range(RECORDS_PER_RUN))
 
 @pytest.mark.parametrize("how", ["read_batch", "iterating"])
 def test_ctrl_c_during_a_read_loses_and_doubles_no_record(wide, interrupts, how):
-    rounds = 600
+    rounds = 1200
     reader, found = wide.events("readings", timeout=0), []
 
     def read_batch():
-        found.append(reader.read_batch(0))
+        found.append(reader.read_batch(timeout=0))
 
     def iterate():
         for record in reader:
@@ -499,9 +499,9 @@ def test_ctrl_c_during_a_read_loses_and_doubles_no_record(wide, interrupts, how)
         produce(wide)
         interrupts.call(longest, read)
         if number % 5 == 4:  # before the ring is full
-            found += iter(partial(reader.read_batch, 0), [])
+            found += iter(partial(reader.read_batch, timeout=0), [])
     sequences = [record.sequence for batch in found for record in batch]
-    assert interrupts.raised > rounds / 10
+    assert interrupts.raised > rounds / 40  # it takes microseconds
     assert Counter(sequences) == dict.fromkeys(ALL, rounds), "lost, or given twice"
     assert sequences == ALL * rounds, "out of order"
 
@@ -513,7 +513,7 @@ def test_a_signal_handler_that_reads_where_its_thread_reads_takes_nothing_away(w
 
     def read(*_):
         try:
-            found.append(reader.read_batch(0))
+            found.append(reader.read_batch(timeout=0))
         except pybpf.BusyError:
             refused.append(True)
 
@@ -530,20 +530,20 @@ def test_a_signal_handler_that_reads_where_its_thread_reads_takes_nothing_away(w
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    found += iter(partial(reader.read_batch, 0), [])
+    found += iter(partial(reader.read_batch, timeout=0), [])
     total = Counter(record.sequence for batch in found for record in batch)
     assert total == dict.fromkeys(ALL, rounds), "lost, or given twice"
 
 
 def test_an_interrupted_reader_can_be_closed(loaded, interrupts):
     reader = loaded.events("readings")
-    longest = seconds_of(lambda: (produce(loaded), reader.read_batch(0)))
+    longest = seconds_of(lambda: (produce(loaded), reader.read_batch(timeout=0)))
     reader.close()
     before = set(os.listdir("/proc/self/fd"))
     for _ in range(300):
         reader = loaded.events("readings")
         produce(loaded)
-        interrupts.call(longest, partial(reader.read_batch, 0))
+        interrupts.call(longest, partial(reader.read_batch, timeout=0))
         reader.close()
         assert set(os.listdir("/proc/self/fd")) == before, "close() has not freed it"
     assert interrupts.raised > 30

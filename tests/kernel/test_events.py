@@ -26,17 +26,17 @@ def produce(obj, count):
 def test_records_are_typed_by_the_maps_declaration(loaded):
     with loaded.events("readings") as reader:
         produce(loaded, 3)
-        records = reader.read_batch(1)
+        records = reader.read_batch(timeout=1)
     assert [(r.sequence, r.value, r.label) for r in records] == [(i, -i, b"ring") for i in range(3)]
 
 
 def test_records_are_typed_by_name_and_bytes_without_one(loaded):
     with loaded.events("untyped") as reader:
         produce(loaded, 2)
-        assert reader.read_batch(1) == [(i).to_bytes(8, "little") for i in range(2)]
+        assert reader.read_batch(timeout=1) == [(i).to_bytes(8, "little") for i in range(2)]
     with loaded.events("untyped", type="__u64") as reader:
         produce(loaded, 2)
-        assert reader.read_batch(1) == [0, 1]
+        assert reader.read_batch(timeout=1) == [0, 1]
     with pytest.raises(pybpf.NotFoundError, match="struct reading"):
         loaded.events("readings", type="struct readin")
 
@@ -44,7 +44,7 @@ def test_records_are_typed_by_name_and_bytes_without_one(loaded):
 def test_several_rings_give_pairs(loaded):
     with loaded.events(["readings", "untyped"]) as reader:
         produce(loaded, 2)
-        pairs = [pair for _ in range(2) for pair in reader.read_batch(0.1)]
+        pairs = [pair for _ in range(2) for pair in reader.read_batch(timeout=0.1)]
     assert [name for name, _ in pairs].count("readings") == 2
     assert [record for name, record in pairs if name == "untyped"] == [bytes(8), b"\1" + bytes(7)]
 
@@ -52,7 +52,7 @@ def test_several_rings_give_pairs(loaded):
 def test_without_a_name_all_rings_are_read(loaded):
     with loaded.events() as reader:
         produce(loaded, 1)
-        assert {name for name, _ in reader.read_batch(1)} == {"readings", "untyped"}
+        assert {name for name, _ in reader.read_batch(timeout=1)} == {"readings", "untyped"}
 
 
 def test_iterating_ends_after_the_timeout(loaded):
@@ -71,8 +71,7 @@ def test_leaving_a_loop_loses_nothing(loaded):
             sum(record.sequence // (1 - record.sequence) for record in reader)
         assert next(iter(reader)).sequence == 2
         produce(loaded, 1)
-        assert [record.sequence for record in reader.read_batch(1)] == [3, 4, 5]
-        assert [record.sequence for record in reader] == [0]
+        assert [record.sequence for record in reader.read_batch(timeout=1)] == [3, 4, 5, 0]
 
 
 @pytest.mark.parametrize("timeout", [1e9, 1e300, float("inf")])
@@ -84,15 +83,15 @@ def test_a_timeout_may_be_as_long_as_one_likes(loaded, timeout):
         later.start()  # when the reader waits, as a rule
         assert next(iter(reader)).sequence == 0
         later.join()
-        assert [record.sequence for record in reader.read_batch(timeout)] == [1]
+        assert [record.sequence for record in reader.read_batch(timeout=timeout)] == [1]
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("-inf")])
 def test_a_timeout_that_is_over_gives_what_is_there(loaded, timeout):
     with loaded.events("readings") as reader:
-        assert reader.read_batch(timeout) == []
+        assert reader.read_batch(timeout=timeout) == []
         produce(loaded, 1)
-        assert len(reader.read_batch(timeout)) == 1
+        assert len(reader.read_batch(timeout=timeout)) == 1
 
 
 def fill(obj, ring_bytes):
@@ -108,19 +107,19 @@ def test_a_ring_that_is_always_full_starves_no_other(bpf_object):
         for names in (["readings", "untyped"], ["untyped", "readings"]):
             with obj.events(names, type="__u64") as reader:
                 fill(obj, size)
-                seen = {name for name, _ in reader.read_batch(0)}
+                seen = {name for name, _ in reader.read_batch(timeout=0)}
                 fill(obj, size // 2)
-                seen |= {name for name, _ in reader.read_batch(0)}
+                seen |= {name for name, _ in reader.read_batch(timeout=0)}
                 assert seen == {"readings", "untyped"}
 
 
 def test_readers_that_are_dropped_leave_no_descriptors(loaded):
     produce(loaded, 1)  # after its first run a program has a second descriptor
-    loaded.events("readings").read_batch(1)
+    loaded.events("readings").read_batch(timeout=1)
     before = set(os.listdir("/proc/self/fd"))
     for _ in range(50):
         produce(loaded, 1)
-        assert len(loaded.events("readings").read_batch(1)) == 1
+        assert len(loaded.events("readings").read_batch(timeout=1)) == 1
     assert set(os.listdir("/proc/self/fd")) == before
 
 
@@ -130,7 +129,7 @@ def test_a_ring_that_was_not_created_is_not_read(bpf_object):
         obj.programs["run_all"].autoload = False  # which uses it
         obj.load()
         with obj.events() as reader:
-            assert repr(reader) == "<RingReader of readings>"
+            assert repr(reader) == "<Reader of readings>"
         with pytest.raises(pybpf.StateError, match="autocreate is off"):
             obj.events("untyped")
 
@@ -139,8 +138,8 @@ def test_a_record_shorter_than_its_type_raises_and_those_after_it_stay(loaded):
     with loaded.events(["untyped", "readings"], type="struct reading") as reader:
         produce(loaded, 1)
         with pytest.raises(pybpf.LayoutError, match=r"'untyped'.*24 bytes, 8"):
-            reader.read_batch(1)
-        (pair,) = reader.read_batch(1)
+            reader.read_batch(timeout=1)
+        (pair,) = reader.read_batch(timeout=1)
         assert pair[0] == "readings"
 
 
@@ -149,7 +148,7 @@ def test_more_records_than_the_ring_holds_over_time(loaded):
     with loaded.events("readings") as reader:
         for _ in range(50):
             produce(loaded, 60)
-            assert [r.sequence for r in reader.read_batch(1)] == list(range(60))
+            assert [r.sequence for r in reader.read_batch(timeout=1)] == list(range(60))
 
 
 def test_closing_ends_a_read_that_waits(loaded):

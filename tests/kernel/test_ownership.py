@@ -162,7 +162,7 @@ def test_a_fork_may_use_maps_but_neither_links_nor_readers(loaded):
 
     def use():
         loaded.maps["counts"][3] = 33
-        for forbidden in (link.detach, link.disown, lambda: reader.read_batch(0)):
+        for forbidden in (link.detach, link.disown, lambda: reader.read_batch(timeout=0)):
             with pytest.raises(pybpf.StateError, match="fork"):
                 forbidden()
 

@@ -17,14 +17,23 @@ PACKAGE = Path(pybpf.__file__).parent
 
 # from the bottom to the top; docs/architecture.md draws and explains it
 LAYERS = [
-    {"errors", "constants", "_libbpf", "_fast", "verifier"},
+    {"errors", "constants", "_libbpf", "_fast", "verifier", "accounting"},
     {"_native", "elf", "_handles", "kernel", "items"},
-    {"btf_source", "btf_dump"},
+    {"btf_source", "btf_dump", "waiting"},
     {"btf"},
     {"shape"},
     {"layout_check", "dtype"},
     {"layout", "map_kinds", "words", "info", "pins", "symbols"},
-    {"codec", "views", "variable_text", "load_errors", "kernel_object", "hazards"},
+    {
+        "codec",
+        "views",
+        "variable_text",
+        "load_errors",
+        "kernel_object",
+        "hazards",
+        "record_types",
+        "ring_view",
+    },
     {"access"},
     {"bulk", "map_memory"},
     {"map_arrays"},
@@ -41,10 +50,18 @@ LAYERS = [
     {"__main__"},
 ]
 # what a module needs besides the standard library; all of these are imported late
-OUTSIDE = {"map_arrays": {"numpy"}, "dtype": {"numpy"}, "symbols": {"elftools"}}
+OUTSIDE = {
+    "map_arrays": {"numpy"},
+    "dtype": {"numpy"},
+    "ring_view": {"numpy"},
+    "record_types": {"numpy"},
+    "symbols": {"elftools"},
+}
 # A BTF type knows what it looks like in Python: its properties import, when they are read, what
 # makes ctypes classes, numpy dtypes and comparisons of it.
 EXCEPTIONS = {("btf", "layout"), ("btf", "dtype"), ("btf", "layout_check")}
+# ... and a map of records has a reader of them.
+EXCEPTIONS.add(("map", "events"))
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 
 

@@ -22,7 +22,6 @@ from pybpf.cli.output import (
     report_error,
     status_of,
 )
-from pybpf.events import Source
 from pybpf.variable_text import parse_value
 from pybpf.verifier import summary_line
 
@@ -369,18 +368,16 @@ def stream(objects: list[Object], options: argparse.Namespace) -> int:
         if ring.type == pybpf.MapType.RINGBUF and ring.autocreate
     ]
     several = len(objects) > 1
-    named = [(f"{obj.name}.{ring.name}" if several else ring.name, ring) for obj, ring in rings]
-    sources = [Source(ring, ring.declared_value_type, name) for name, ring in named]
+    maps = {f"{obj.name}.{ring.name}" if several else ring.name: ring for obj, ring in rings}
     try:
-        if not sources:
+        if not maps:
             wait(end)
             return DONE
-        with pybpf.RingReader(sources, tagged=True) as reader:
-            types = {source.name: source.type for source in sources}
+        with pybpf.Reader(maps) as reader:
+            types = {name: ring.declared_value_type for name, ring in maps.items()}
             while end is None or time.monotonic() < end:
-                for name, record in reader.read_batch(
-                    None if end is None else max(0, end - time.monotonic())
-                ):
+                left = None if end is None else max(0, end - time.monotonic())
+                for name, record in reader.read_batch(timeout=left):
                     if options.json:
                         print(json.dumps({"map": name, "event": plain(record)}), flush=True)
                     else:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Waiting for descriptors, which another thread or a signal handler ends."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from pybpf._handles import Handle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybpf._handles import Borrow
+
+_LONGEST = 3600.0  # epoll counts milliseconds in an int
+
+
+class Deadline:
+    """When ``timeout`` seconds are over; never where that is None."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self, timeout: float | None) -> None:
+        self._end = None if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float:
+        """Seconds, not more than an hour: ask again."""
+        return _LONGEST if self._end is None else min(self._end - time.monotonic(), _LONGEST)
+
+
+class Waiter:
+    """Waits for any of some descriptors.  Its own becomes readable with theirs, and with wake().
+
+    close() may come while others wait: after wake() they return, and the last one closes.
+    """
+
+    def __init__(self, what: str) -> None:
+        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            epoll = select.epoll()
+        except BaseException:
+            os.close(wake)
+            raise
+        self._handle = Handle((epoll, wake), _close, what)
+        self.add(wake)
+
+    def add(self, fd: int) -> None:
+        """Wait for that, too; who owns it keeps it open."""
+        with self._handle.borrow() as (epoll, _):
+            epoll.register(fd, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """An epoll descriptor."""
+        with self._handle.borrow() as (epoll, _):
+            return int(epoll.fileno())
+
+    def borrow(self) -> Borrow:
+        """``with waiter.borrow():`` keeps the descriptor for who waits by other means."""
+        return self._handle.borrow()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long; whether there is something."""
+        with self._handle.borrow() as (epoll, _):
+            return bool(epoll.poll(max(seconds, 0), 1))
+
+    def pause(self, seconds: float) -> None:
+        """Let so much time pass, unless wake() comes."""
+        with self._handle.borrow() as (_, wake):
+            poll = select.poll()
+            poll.register(wake, select.POLLIN)
+            poll.poll(max(seconds, 0) * 1000)
+
+    def wake(self) -> None:
+        """End every wait, now and from now on."""
+        with self._handle.borrow() as (_, wake):
+            os.eventfd_write(wake, 1)
+
+    def close(self) -> None:
+        """Give the descriptors back, at the latest when nobody waits any more."""
+        self._handle.close_when_unused()
+
+
+def _close(resource: tuple[select.epoll, int]) -> None:
+    epoll, wake = resource
+    epoll.close()
+    os.close(wake)
