@@ -6,12 +6,15 @@ timed part); names with a slash are variants of what stands before it.
 """
 
 import contextlib
+import ctypes
 import statistics
+import struct
 import time
 
 import pybpf
 
 SMALL, BIG, ARRAY, RUNS = 10_000, 100_000, 4096, 1000
+RING, PERF, PERF_PAGES = 40_000, 8000, 256
 SUM = BIG * (BIG - 1) // 2  # of all values in the big map
 NAMES = {}
 
@@ -26,6 +29,23 @@ def workload(name):
 
 def names():
     return list(NAMES)
+
+
+class Record(ctypes.Structure):
+    """The records of both rings, whose type the object's BTF does not have."""
+
+    _fields_ = (
+        ("seq", ctypes.c_uint64),
+        ("pid", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint32),
+        ("ts", ctypes.c_uint64),
+        ("val", ctypes.c_uint64),
+        ("comm", ctypes.c_char * 16),
+        ("pad", ctypes.c_uint64 * 2),
+    )
+
+
+RING_SUM, PERF_SUM = RING * (RING - 1) // 2, PERF * (PERF - 1) // 2
 
 
 class Workload:
@@ -49,6 +69,11 @@ class Objects:
         self.small, self.structs = obj.maps["h_u32"], obj.maps["h_st"]
         self.big, self.array = obj.maps["h_big"], obj.maps["arr"]
         self.packet, self.syscall = obj.programs["nop_tc"], obj.programs["nop_syscall"]
+        self.ring = obj.events("rb", timeout=0)
+        self.typed_ring = obj.events("rb", type=Record, timeout=0)
+        self.typed_perf = obj.events("pea", type=Record, timeout=0, pages=PERF_PAGES)
+        self.typed_ring.read_numpy(timeout=0)  # imports numpy, which is no part of what is measured
+        self.fill_ring, self.fill_perf = obj.programs["fill_rb"], obj.programs["fill_pe"]
         self.keys = list(range(BIG))
         self.small.update_many(self.keys[:SMALL], self.keys[:SMALL])
         entries = [((i, i, i), (i, i, i, i, i)) for i in range(SMALL)]
@@ -209,3 +234,116 @@ def run_syscall(objects):
     for _ in range(RUNS):
         run(ctx=context)
     return RUNS, time.perf_counter() - start
+
+
+def fill_ring(objects):
+    run = objects.fill_ring.test_run(ctx=struct.pack("=Q", RING))
+    assert run.retval == RING
+
+
+def fill_perf(objects):
+    run = objects.fill_perf.test_run(ctx=struct.pack("=12Q", PERF, *[0] * 11))
+    assert run.retval == 0
+
+
+def drained(count, total, start, expected):
+    """What a pass over a ring comes to: all records, and the sum of a member of each."""
+    duration = time.perf_counter() - start
+    assert total == expected
+    return count, duration
+
+
+@workload("ringbuf_drain")
+def drain_ring(objects):
+    fill_ring(objects)
+    total = 0
+    start = time.perf_counter()
+    for record in objects.typed_ring:
+        total += record.val
+    return drained(RING, total, start, RING_SUM)
+
+
+@workload("ringbuf_drain/view")
+def view_ring(objects):
+    fill_ring(objects)
+    start = time.perf_counter()
+    with objects.typed_ring.view() as records:
+        total = int(records["val"].sum())
+    return drained(RING, total, start, RING_SUM)
+
+
+@workload("ringbuf_drain/numpy")
+def copy_ring(objects):
+    fill_ring(objects)
+    start = time.perf_counter()
+    total = int(objects.typed_ring.read_numpy()["val"].sum())
+    return drained(RING, total, start, RING_SUM)
+
+
+@workload("ringbuf_drain/bytes")
+def drain_ring_bytes(objects):
+    fill_ring(objects)
+    count = 0
+    start = time.perf_counter()
+    for _ in objects.ring:
+        count += 1
+    return drained(count, count, start, RING)
+
+
+class Counter:
+    def __init__(self):
+        self.count = 0
+
+    def add(self, record):
+        self.count += 1
+
+
+@workload("ringbuf_drain/callback")
+def call_back_ring(objects):
+    fill_ring(objects)
+    counter = Counter()
+    start = time.perf_counter()
+    objects.ring.poll(counter.add)
+    return drained(RING, counter.count, start, RING)
+
+
+@workload("ringbuf_drain/async")
+def drain_ring_async(objects):
+    import asyncio
+
+    async def drain():
+        total = 0
+        start = time.perf_counter()
+        async for record in objects.typed_ring:
+            total += record.val
+        return drained(RING, total, start, RING_SUM)
+
+    fill_ring(objects)
+    return asyncio.run(drain())
+
+
+@workload("perf_drain")
+def drain_perf(objects):
+    fill_perf(objects)
+    total = 0
+    start = time.perf_counter()
+    for record in objects.typed_perf:
+        total += record.val
+    return drained(PERF, total, start, PERF_SUM)
+
+
+@workload("perf_drain/numpy")
+def copy_perf(objects):
+    fill_perf(objects)
+    start = time.perf_counter()
+    total = int(objects.typed_perf.read_numpy()["val"].sum())
+    return drained(PERF, total, start, PERF_SUM)
+
+
+@workload("perf_drain/callback")
+def call_back_perf(objects):
+    fill_perf(objects)
+    counter = Counter()
+    start = time.perf_counter()
+    objects.typed_perf.poll(counter.add)
+    return drained(PERF, counter.count, start, PERF)

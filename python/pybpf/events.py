@@ -290,7 +290,7 @@ class Reader(Records, Uncopyable):
         source = self._only_source("read_numpy")
         dtype, most = source.type.dtype(), _MOST if max is None else _at_least_one(max)
         given_back: list[Any] = []
-        array = ring_view.joined([], dtype)
+        array: Any = None
 
         def take() -> int:
             nonlocal array
