@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cli_process import Running, Starter
 from kernel_objects import held_elsewhere, kernel_ids
 from pybpf._native import lib
 
@@ -137,3 +138,25 @@ def compiled_with_libbpf(tmp_path_factory):
         return program
 
     return compiled
+
+
+@pytest.fixture
+def starter():
+    starter = Starter()
+    yield starter
+    starter.go()
+
+
+@pytest.fixture
+def running():
+    """running(ARGUMENTS...): a Running that the test's end also ends."""
+    started = []
+
+    def start(*arguments):
+        started.append(Running(*arguments))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.communicate()
