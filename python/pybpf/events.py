@@ -103,9 +103,9 @@ class Reader(Records, Uncopyable):
         such a type, a ctypes class, a numpy dtype; a table ``{number: type}``, by which the integer
         that records begin with chooses (enumerators' names are numbers too, and records under other
         numbers are bytes); or a function that is given a record's bytes and returns a type.  Unless
-        given, what the map's declaration names (``__type(value, struct event)``), else bytes.  A
-        record shorter than its type raises LayoutError, whose ``record`` has it; bytes behind a
-        struct stay with it.
+        given, what the map's declaration names (``__type(value, struct event)``), else bytes, which
+        are also to be had by ``type=bytes``.  A record shorter than its type raises LayoutError,
+        whose ``record`` has it; bytes behind a struct stay with it.
 
         For perf event arrays, which need CAP_PERFMON: each CPU has a ring of ``pages`` pages, a
         power of two.  The reader is woken when ``wakeup_events`` records wait on a CPU, or

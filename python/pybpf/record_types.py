@@ -254,7 +254,7 @@ def resolve(given: Any, btf: Btf | None) -> RecordType:
 
     NotFoundError for an unknown name, LayoutError for what is no type of records.
     """
-    if given is None:
+    if given is None or given is bytes:
         return RecordType()
     if isinstance(given, RecordType):
         return given

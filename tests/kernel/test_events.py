@@ -41,6 +41,12 @@ def test_records_are_typed_by_name_and_bytes_without_one(loaded):
         loaded.events("readings", type="struct readin")
 
 
+def test_bytes_are_to_be_had_of_a_declared_type_too(loaded):
+    with loaded.events("readings", type=bytes) as reader:
+        produce(loaded, 1)
+        assert reader.read(1) == bytes(12) + b"ring" + bytes(8)
+
+
 def test_several_rings_give_pairs(loaded):
     with loaded.events(["readings", "untyped"]) as reader:
         produce(loaded, 2)
