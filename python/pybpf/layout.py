@@ -19,7 +19,7 @@ from pybpf.btf import Composite, Enum, Float, Int, Kind, Member, Modifier, Point
 from pybpf.errors import LayoutError, NotFoundError
 from pybpf.shape import DEPTH_LIMIT, ORDERED_TYPEDEFS, definition, holes, leaves
 
-__all__ = ["Array", "Chars", "Struct", "ctype", "decode", "encode", "holes"]
+__all__ = ["Array", "Chars", "Struct", "ctype", "decode", "encode", "holes", "plain"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,10 +73,7 @@ def decode(btf_type: Type, data: Buffer) -> int | float | bytes | Struct | list[
     struct ends with a flexible array, all that follows in ``data`` are its elements.  Raises
     LayoutError when ``data`` is too short.
     """
-    codec = _codec(btf_type)
-    more = len(data) - codec.size
-    if more < 0:
-        raise LayoutError(f"{btf_type} takes {codec.size} bytes, {len(data)} are given")
+    codec, more = _filled(btf_type, data)
     value: int | float | bytes | Struct | list[Any]
     value = codec.unpack_all(data) if more and codec.is_flexible else codec.unpack(data, 0)
     return value
@@ -88,6 +85,24 @@ def decode_whole(btf_type: Type, data: Buffer) -> Any:
     if isinstance(codec, _CompositeCodec) and len(data) > codec.size:
         return codec.unpack_all(data)
     return decode(btf_type, data)
+
+
+def plain(btf_type: Type, data: bytes) -> Any:
+    """What decode() gives, but dicts for structs and str for text, as Struct.asdict() does.
+
+    Raises LayoutError when ``data`` is too short.
+    """
+    codec, more = _filled(btf_type, data)
+    return codec.plain_all(data) if more and codec.is_flexible else codec.plain(data, 0)
+
+
+def _filled(btf_type: Type, data: Buffer) -> tuple[_Codec, int]:
+    """What reads the type, and how many bytes follow it; LayoutError where they are too few."""
+    codec = _codec(btf_type)
+    more = len(data) - codec.size
+    if more < 0:
+        raise LayoutError(f"{btf_type} takes {codec.size} bytes, {len(data)} are given")
+    return codec, more
 
 
 def encode(btf_type: Type, value: Any) -> bytes:
@@ -274,6 +289,10 @@ class _Codec:
 
     def plain(self, data: Buffer, offset: int) -> Any:
         return self.unpack(data, offset)
+
+    def plain_all(self, data: bytes) -> Any:
+        """What plain() gives, with what follows it in ``data``."""
+        return self.plain(data, 0)
 
     def pack(self, value: Any) -> bytes:
         if isinstance(value, bytes | bytearray | memoryview):

@@ -45,6 +45,10 @@ LAYERS = [
     {"opening", "pin_folder"},
     {""},  # the package itself: pybpf/__init__.py
     {"cli.output"},
+    {"cli.values"},
+    {"cli.template"},
+    {"cli.lines"},
+    {"cli.stream"},
     {"cli.inspect", "cli.load", "cli.unload"},
     {"cli"},
     {"__main__"},

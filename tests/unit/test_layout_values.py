@@ -17,7 +17,7 @@ import pytest
 from btf_sources import compile_bpf, info, raw_btf
 from pybpf.btf import Btf, Composite, Enum, Kind
 from pybpf.errors import LayoutError
-from pybpf.layout import Chars, ctype, decode, encode
+from pybpf.layout import Chars, ctype, decode, encode, plain
 
 KERNEL = Path("/sys/kernel/btf/vmlinux")
 
@@ -204,6 +204,16 @@ def test_a_plain_integer_tells_what_an_address_may_mean(btf: Btf) -> None:
         ctype(btf["struct places"])(plain=V4)
 
 
+def test_plain_values_are_those_of_decoded_ones(btf: Btf) -> None:
+    event = btf["struct event"]
+    data = random.Random(1).randbytes(event.size)
+    decoded: Any = decode(event, data)
+    assert plain(event, data) == plain(event, data + b"more") == decoded.asdict()
+    assert plain(btf["__s32"], b"\xff" * 4) == -1
+    with pytest.raises(LayoutError, match=f"takes {event.size} bytes, {event.size - 1} are given"):
+        plain(event, data[1:])
+
+
 # ---- flexible arrays
 
 
@@ -230,6 +240,7 @@ def test_structs_behind_a_struct(btf: Btf) -> None:
     points: Any = decode(btf["struct points"], bytes(4) + one + two + b"\xff")
     assert [(each.x, each.y) for each in points.points] == [(1, 2), (3, 4)]
     assert points.asdict()["points"] == [{"x": 1, "y": 2}, {"x": 3, "y": 4}]
+    assert plain(btf["struct points"], bytes(points)) == points.asdict()
     with pytest.raises(LayoutError, match="takes 0 elements, 1 are given"):
         ctype(btf["struct points"])(points=[(1, 2)])
     numbers: Any = decode(btf["struct numbers"], bytes(2) + (7).to_bytes(2, btf.byteorder))

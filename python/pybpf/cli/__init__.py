@@ -4,7 +4,7 @@
 Arguments and printing only; whatever a command does, the library's users can call.
 
 Exit status: 0 done, 1 the kernel or the object refused, 2 wrong usage, 3 lacking privilege,
-130 interrupted.
+130 interrupted, 141 nobody reads the output (as of a process that SIGPIPE ended).
 """
 
 from __future__ import annotations
@@ -16,12 +16,20 @@ import warnings
 
 import pybpf
 from pybpf.cli import inspect, load, unload
-from pybpf.cli.output import INTERRUPTED, REFUSED, USAGE, UsageError, report_error, status_of
+from pybpf.cli.output import (
+    INTERRUPTED,
+    REFUSED,
+    UNREAD,
+    USAGE,
+    UsageError,
+    report_error,
+    status_of,
+)
 from pybpf.errors import Error
 
 EXIT_STATUS = (
     "exit status: 0 done, 1 the kernel or the object refused, 2 wrong usage, "
-    "3 lacking privilege, 130 interrupted"
+    "3 lacking privilege, 130 interrupted, 141 nobody reads the output"
 )
 
 
@@ -78,7 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         # nobody reads our output, or nothing takes it; Python must not trip over that at exit again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            print(f"pybpf: writing the output: {error}", file=sys.stderr)
+        if isinstance(error, BrokenPipeError):
+            return UNREAD
+        print(f"pybpf: writing the output: {error}", file=sys.stderr)
         return REFUSED
     return status

@@ -7,30 +7,30 @@ import contextlib
 import json
 import os
 import sys
-import time
 
 import pybpf
 from pybpf import pin_folder, words
+from pybpf.cli.lines import JSON, TEXT, line_makers
 from pybpf.cli.output import (
     DONE,
-    INTERRUPTED,
     UsageError,
     error_json,
-    plain,
     print_table,
-    record_text,
     report_error,
     status_of,
 )
+from pybpf.cli.stream import Ring, add_options, stream
 from pybpf.variable_text import parse_value
 from pybpf.verifier import summary_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
+    from typing import Any, TextIO
 
     from pybpf import Object, ObjectMap, ObjectProgram
+    from pybpf.btf import Type
+    from pybpf.cli.template import Template
 
 
 def add_parser(commands: Any) -> None:
@@ -38,12 +38,12 @@ def add_parser(commands: Any) -> None:
         "load",
         help="load objects, attach their programs and print their events",
         description="Load objects, attach what their section names say, and print what comes from "
-        "their ring buffers until Ctrl-C; then detach all. Needs root, or CAP_BPF with "
+        "their ring buffers and perf event arrays until Ctrl-C; then detach all. With --format, "
+        "events alone are on stdout and the rest is on stderr. Needs root, or CAP_BPF with "
         "CAP_PERFMON or CAP_NET_ADMIN.",
     )
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="a .bpf.o")
-    add("--duration", type=seconds, metavar="S", help="stop after S seconds")
     add("--no-attach", action="store_true", help="load only")
     outcome = parser.add_mutually_exclusive_group()
     outcome.add_argument(
@@ -81,22 +81,17 @@ def add_parser(commands: Any) -> None:
         help="show the verifier's log: 1 its last path, 2 everything, +4 statistics",
     )
     add("--verbose", action="store_true", help="show the whole log of libbpf and the verifier")
+    add_options(parser)
     add(
         "--json",
         action="store_true",
-        help="a JSON object per loaded file, then one per event, each on a line",
+        help="all as JSON, an object on a line: one for each loaded file, then one for each event",
     )
     parser.set_defaults(run=run)
 
 
-def seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError
-    return value
-
-
 def run(options: argparse.Namespace) -> int:
+    require_sense(options)
     if options.check:
         return check(options)
     with contextlib.ExitStack() as stack:
@@ -106,6 +101,8 @@ def run(options: argparse.Namespace) -> int:
                 objects.append(stack.enter_context(bring_up(path, options)))
             except pybpf.Error as error:
                 return report_failure(error, path, options)
+        rings = rings_of(objects)
+        lines = line_makers({ring.name: ring.type for ring in rings}, event_format(options))
         if options.pin:
             pin(objects, options)
         folders = pin_folders(objects, options) if options.pin else [None] * len(objects)
@@ -115,11 +112,58 @@ def run(options: argparse.Namespace) -> int:
             if not options.json:
                 print(f"pinned at {options.pin}; `pybpf unload {options.pin}` takes it down")
             return DONE
-        status = stream(objects, options)
+        status = stream(rings, lines, options)
         links = sum(len(obj.links) for obj in objects)
     if not options.json:
-        print(f"detached {counted(links, 'program')}, unloaded {counted(len(objects), 'object')}")
+        detached = f"detached {counted(links, 'program')}"
+        print(f"{detached}, unloaded {counted(len(objects), 'object')}", file=report_file(options))
     return status
+
+
+def require_sense(options: argparse.Namespace) -> None:
+    """UsageError where options contradict one another."""
+    if options.json and options.format not in (None, JSON):
+        raise UsageError("--json shows events as JSON, too: leave it away, or --format")
+    if (options.check or options.pin) and (options.format or options.stats):
+        raise UsageError("--format and --stats are of events, which --check and --pin do not print")
+
+
+def event_format(options: argparse.Namespace) -> str | Template:
+    return JSON if options.json else options.format or TEXT
+
+
+def report_file(options: argparse.Namespace) -> TextIO:
+    """Where tables go: not between events whose form is asked for."""
+    return sys.stderr if options.format and not options.json else sys.stdout
+
+
+STREAMS = (pybpf.MapType.RINGBUF, pybpf.MapType.PERF_EVENT_ARRAY)
+
+
+def rings_of(objects: list[Object]) -> list[Ring]:
+    """All that is read, named by its object too where there are several objects."""
+    return [
+        Ring(prefix + ring.name, ring, record_type(ring))
+        for obj, prefix in zip(objects, prefixes(objects), strict=True)
+        for ring in obj.maps.values()
+        if ring.type in STREAMS and ring.autocreate
+    ]
+
+
+def record_type(ring: ObjectMap) -> Type | None:
+    """What a ring buffer's declaration says; a perf event array's is about descriptors."""
+    return ring.declared_value_type if ring.type == pybpf.MapType.RINGBUF else None
+
+
+def prefixes(objects: list[Object]) -> list[str]:
+    """What tells the rings of several objects apart: a., b., and a#3. for a third that is an a."""
+    if len(objects) == 1:
+        return [""]
+    names = [obj.name for obj in objects]
+    return [
+        f"{name}." if name not in names[:at] else f"{name}#{at + 1}."
+        for at, name in enumerate(names)
+    ]
 
 
 def counted(number: int, what: str) -> str:
@@ -250,7 +294,8 @@ def report(path: str, obj: Object, folder: str | None, options: argparse.Namespa
     if options.json:
         print(json.dumps(describe(path, obj, folder)), flush=True)
         return
-    print(f"{path}: loaded")
+    file = report_file(options)
+    print(f"{path}: loaded", file=file)
     attached = {link.source: link.what.partition(" to ")[2] or "registered" for link in obj.links}
     print_table(
         ("program", "type", "section", "attached to", "id", "verifier"),
@@ -266,6 +311,7 @@ def report(path: str, obj: Object, folder: str | None, options: argparse.Namespa
             for p in obj.programs.values()
             if p.loaded
         ],
+        file,
     )
     maps = [m for m in obj.maps.values() if m.autocreate]
     if maps:
@@ -283,8 +329,9 @@ def report(path: str, obj: Object, folder: str | None, options: argparse.Namespa
                 )
                 for m in maps
             ],
+            file,
         )
-    sys.stdout.flush()
+    file.flush()
 
 
 def pinned_at(bpf_map: ObjectMap, folder: str | None) -> str | None:
@@ -353,40 +400,3 @@ def check(options: argparse.Namespace) -> int:
         except pybpf.Error as error:
             status = max(status, report_failure(error, path, options))
     return status
-
-
-# ---- events --------------------------------------------------------------------------------------
-
-
-def stream(objects: list[Object], options: argparse.Namespace) -> int:
-    """Print events until the duration is over (0) or Ctrl-C (130)."""
-    end = None if options.duration is None else time.monotonic() + options.duration
-    rings = [
-        (obj, ring)
-        for obj in objects
-        for ring in obj.maps.values()
-        if ring.type == pybpf.MapType.RINGBUF and ring.autocreate
-    ]
-    several = len(objects) > 1
-    maps = {f"{obj.name}.{ring.name}" if several else ring.name: ring for obj, ring in rings}
-    try:
-        if not maps:
-            wait(end)
-            return DONE
-        with pybpf.Reader(maps) as reader:
-            types = {name: ring.declared_value_type for name, ring in maps.items()}
-            while end is None or time.monotonic() < end:
-                left = None if end is None else max(0, end - time.monotonic())
-                for name, record in reader.read_batch(timeout=left):
-                    if options.json:
-                        print(json.dumps({"map": name, "event": plain(record)}), flush=True)
-                    else:
-                        print(f"{name}: {record_text(record, types[name])}", flush=True)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return DONE
-
-
-def wait(end: float | None) -> None:
-    while end is None or time.monotonic() < end:
-        time.sleep(3600 if end is None else max(0, end - time.monotonic()))
