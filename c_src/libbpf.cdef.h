@@ -18,6 +18,7 @@ struct bpf_prog_info {
 	uint32_t jited_prog_len, xlated_prog_len;
 	uint64_t load_time;
 	uint32_t created_by_uid, nr_map_ids;
+	uint64_t map_ids;
 	char name[16];
 	uint32_t ifindex, btf_id;
 	uint64_t run_time_ns, run_cnt;

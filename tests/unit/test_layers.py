@@ -23,7 +23,7 @@ LAYERS = [
     {"btf"},
     {"shape"},
     {"layout_check", "dtype"},
-    {"layout", "map_kinds", "words", "info", "pins", "symbols"},
+    {"layout", "map_kinds", "words", "info", "pins", "symbols", "declarations"},
     {
         "codec",
         "views",
@@ -49,7 +49,7 @@ LAYERS = [
     {"cli.template"},
     {"cli.lines"},
     {"cli.stream"},
-    {"cli.inspect", "cli.load", "cli.unload"},
+    {"cli.inspect", "cli.load", "cli.events", "cli.unload"},
     {"cli"},
     {"__main__"},
 ]
