@@ -118,6 +118,11 @@ int bpf_link__detach(struct bpf_link *);
 void bpf_link__disconnect(struct bpf_link *);
 int bpf_link__destroy(struct bpf_link *);
 
+struct user_ring_buffer;
+struct user_ring_buffer_opts;
+struct user_ring_buffer *user_ring_buffer__new(int, const struct user_ring_buffer_opts *);
+void user_ring_buffer__free(struct user_ring_buffer *);
+
 /* <bpf/bpf.h> */
 int bpf_map_lookup_elem_flags(int, const void *, void *, uint64_t);
 int bpf_map_update_elem(int, const void *, const void *, uint64_t);
@@ -186,6 +191,14 @@ void pybpf_walk_free(struct pybpf_walk *);
 
 int pybpf_tracefs_open(void);
 int pybpf_perf_tracepoint(uint64_t);
+
+struct pybpf_place {
+	void *memory;
+};
+int pybpf_sample_put(struct user_ring_buffer *, uint32_t, const void *);
+int pybpf_place_take(struct user_ring_buffer *, uint32_t, struct pybpf_place *);
+bool pybpf_place_submit(struct user_ring_buffer *, struct pybpf_place *, uint32_t, const void *);
+bool pybpf_place_discard(struct user_ring_buffer *, struct pybpf_place *);
 
 /* the kernel's BTF by id, and types as C */
 struct bpf_btf_info {

@@ -99,6 +99,19 @@ struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *map, size_t key_size, uint32_
 int pybpf_walk_next(struct pybpf_walk *walk, char *keys, char *values, size_t value_size, int capacity);
 void pybpf_walk_free(struct pybpf_walk *walk);
 
+/* user_ring.c: samples of user ring buffers, put there at once, or into a place that is taken first
+ * and then given back by one of the last two, which tell whether it was taken.  -ENOSPC where there
+ * is no room.  Putting and taking are not for two threads at once. */
+struct pybpf_place {
+	void *memory;
+};
+
+int pybpf_sample_put(struct user_ring_buffer *ring, uint32_t size, const void *data);
+int pybpf_place_take(struct user_ring_buffer *ring, uint32_t size, struct pybpf_place *place);
+bool pybpf_place_submit(struct user_ring_buffer *ring, struct pybpf_place *place, uint32_t size,
+			const void *data);
+bool pybpf_place_discard(struct user_ring_buffer *ring, struct pybpf_place *place);
+
 /* btf_dump.c: starts a child process that writes the types of the last of ``count`` BTFs, each
  * continuing the one before it, as C to text_fd, with a NUL at the end once it is whole, and
  * libbpf's warnings to messages_fd; its exit status is 0 or an errno.  Returns its process id,

@@ -43,6 +43,16 @@ def user_namespaces():
 
 
 @pytest.fixture
+def user_rings():
+    """For tests that load one."""
+    kind = pybpf.MapType.USER_RINGBUF
+    try:
+        pybpf.Map.create(kind, key_size=0, value_size=0, max_entries=4096).close()
+    except pybpf.KernelError:
+        kernel_lacks("maps of type USER_RINGBUF (Linux 6.1)")
+
+
+@pytest.fixture
 def kernel_btf():
     """The running kernel's types."""
     if not os.path.exists("/sys/kernel/btf/vmlinux"):

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from pybpf.events import Reader
     from pybpf.layout import Chars, Struct
     from pybpf.symbols import Frame
+    from pybpf.user_ring import UserRing, UserSample
     from pybpf.views import ArrayView, StructView
 
 __version__ = "0.1.0"
@@ -103,6 +104,8 @@ __all__ = [
     "Struct",
     "StructView",
     "UpdateFlags",
+    "UserRing",
+    "UserSample",
     "VerifierError",
     "libbpf_version",
     "load",
@@ -127,6 +130,8 @@ _LATE = {
     "Struct": "layout",
     "StructView": "views",
     "UpdateFlags": "constants",
+    "UserRing": "user_ring",
+    "UserSample": "user_ring",
 }
 
 

@@ -254,7 +254,7 @@ class PinError(KernelError):
 
 
 class MapFullError(KernelError):
-    """The map holds ``max_entries`` entries already."""
+    """The map holds ``max_entries`` entries already, or a user ring buffer has no room now."""
 
 
 class PrivilegeError(KernelError, PermissionError):

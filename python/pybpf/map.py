@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     from pybpf.constants import MapFlags, MapType
     from pybpf.events import Reader
     from pybpf.info import MapInfo
+    from pybpf.object import Object
     from pybpf.record_types import RecordTypeArgument
     from pybpf.symbols import Frame
+    from pybpf.user_ring import UserRing
 
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
@@ -640,12 +642,29 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
 
         return Reader(self, type=type, timeout=timeout, **options)
 
+    def writer(self, type: str | Type | None = None) -> UserRing:
+        """Gives samples to programs through a user ring buffer; Linux 6.1.
+
+        ``type`` is a BTF type for UserRing.submit(), by name where the map belongs to an object;
+        unless given, what the map's declaration in its object names as its value, and bytes where
+        it names none.  The caller closes it; that of an object's map ends with the object as well.
+
+        NotSupportedError for other maps, NotFoundError for a type that the object does not have.
+        """
+        from pybpf.user_ring import UserRing
+
+        return UserRing(self, type)
+
     def _record_type(self) -> Type | None:
         """What a ring buffer's records are, where that is known."""
         return None
 
     def _record_btf(self) -> Btf | None:
         """Where the types of its records are looked up by name."""
+        return None
+
+    def _adopt(self, ring: UserRing) -> Object | None:
+        """The object that closes a ring's writer, where the map belongs to one."""
         return None
 
     def close(self) -> None:

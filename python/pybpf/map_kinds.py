@@ -88,7 +88,7 @@ _SOCKETS = frozenset(
 
 _INSTEAD = {
     MapType.RINGBUF: "a RINGBUF holds records, not entries; read them with Object.events()",
-    MapType.USER_RINGBUF: "a USER_RINGBUF holds records that user space sends to a program",
+    MapType.USER_RINGBUF: "a USER_RINGBUF holds samples for programs, no entries; see Map.writer()",
     MapType.QUEUE: "a QUEUE has push(), peek(), pop() and pop_all() only",
     MapType.STACK: "a STACK has push(), peek(), pop() and pop_all() only",
     MapType.BLOOM_FILTER: "a bloom filter has push(value) and `value in map` only",
@@ -112,6 +112,7 @@ _ONLY = {
     "peek at": (QUEUES, "queues and stacks have peek()"),
     "take frames from": (frozenset({MapType.STACK_TRACE}), "stack traces have frames()"),
     "map as an array the memory of": (frozenset({MapType.ARRAY}), "arrays have array()"),
+    "write samples to": (frozenset({MapType.USER_RINGBUF}), "user ring buffers have writer()"),
     "store one CPU's value in": (PER_CPU, "per-CPU maps have a value for each CPU"),
 }
 

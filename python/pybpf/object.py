@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pybpf.btf import Btf
     from pybpf.events import Reader
     from pybpf.record_types import RecordTypeArgument
+    from pybpf.user_ring import UserRing
 
     Item = TypeVar("Item", ObjectMap, ObjectProgram)
 
@@ -74,7 +75,7 @@ class Object(Uncopyable):
         custom_btf: str | None,
     ) -> None:
         self._links: list[Link] = []
-        self._readers: dict[int, weakref.ref[Reader]] = {}
+        self._readers: dict[int, weakref.ref[Reader | UserRing]] = {}
         self.path = path
         self.license = license
         self.byte_order = byte_order
@@ -351,8 +352,6 @@ class Object(Uncopyable):
         ``timeout`` and the options for perf event arrays are those of :class:`pybpf.Reader`.  The
         reader ends with the object or its last reference, or by close().
         """
-        import weakref
-
         from pybpf.events import Reader
 
         self._require_loaded("read events")
@@ -363,7 +362,7 @@ class Object(Uncopyable):
             maps = {each: self.maps[each] for each in names}
             reader = Reader(maps, type=type, timeout=timeout, **options)
         reader._owner = self
-        self._readers[id(reader)] = weakref.ref(reader)
+        self._adopt(reader)
         return reader
 
     def _streams(self) -> list[str]:
@@ -374,13 +373,19 @@ class Object(Uncopyable):
             raise NotFoundError("ring buffer or perf event array in object", self.name)
         return [each.name for each in streams]
 
-    def _forget_reader(self, reader: Reader) -> None:
+    def _adopt(self, reader: Reader | UserRing) -> None:
+        """Have close() end it, where it is still there."""
+        import weakref
+
+        self._readers[id(reader)] = weakref.ref(reader)
+
+    def _forget_reader(self, reader: Reader | UserRing) -> None:
         self._readers.pop(id(reader), None)
 
     # -- close --
 
     def close(self) -> None:
-        """End it all: readers, then links in reverse, then programs and maps that are not pinned.
+        """End it all: what reads and writes rings, links in reverse, programs, maps; pins stay.
 
         Every step is taken; the first error is raised afterwards.  Harmless to repeat.
         """

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pybpf.btf import Btf, Type
     from pybpf.constants import MapFlags, MapType
     from pybpf.object import Object
+    from pybpf.user_ring import UserRing
 
 
 _STRUCT_OPS = 26  # of MapType, without the enum's import
@@ -236,6 +237,10 @@ class ObjectMap(Declared, Map[K, V]):
     def _btf_type(self, type_id: int) -> Type | None:
         types = self._owner.btf
         return types[type_id] if types is not None and type_id else None
+
+    def _adopt(self, ring: UserRing) -> Object:
+        self._owner._adopt(ring)
+        return self._owner
 
     def _lend_arena(self) -> tuple[Any, Borrow, object] | None:
         # libbpf has mapped it, and the kernel allows one mapping per process

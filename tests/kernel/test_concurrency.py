@@ -535,6 +535,40 @@ def test_a_signal_handler_that_reads_where_its_thread_reads_takes_nothing_away(w
     assert total == dict.fromkeys(ALL, rounds), "lost, or given twice"
 
 
+@pytest.mark.filterwarnings("ignore:unclosed <UserSample:ResourceWarning")
+def test_ctrl_c_leaves_no_sample_in_the_way_of_later_ones(bpf_object, user_rings, interrupts):
+    rounds, last = 1500, b"last"
+    with pybpf.load(bpf_object("userring")) as obj:
+        ring = obj.maps["untyped"].writer()
+
+        def produce():
+            ring.submit(b"first")
+            with ring.reserve(6) as sample:
+                sample.data[:] = b"second"
+            sample = ring.reserve(5)
+            sample.data[:] = b"third"
+            sample.submit()
+
+        def drained():
+            obj.programs["drain_untyped"].test_run(ctx=bytes(8))
+            with obj.events("drained", timeout=0) as reader:
+                return list(reader)
+
+        longest = 2 * seconds_of(produce)
+        drained()
+        seen = Counter()
+        for _ in range(rounds):
+            interrupted = interrupts.call(longest, produce)
+            ring.submit(last)
+            found = drained()
+            seen.update(found)
+            if not interrupted:
+                assert found == [b"first", b"second", b"third", last]
+        assert seen[last] == rounds, "a sample was in the way"
+    assert interrupts.raised > rounds / 10
+    assert seen[b"first"] > seen[b"third"] > 0
+
+
 def test_an_interrupted_reader_can_be_closed(loaded, interrupts):
     reader = loaded.events("readings")
     longest = seconds_of(lambda: (produce(loaded), reader.read_batch(timeout=0)))

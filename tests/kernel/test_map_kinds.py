@@ -440,7 +440,7 @@ def create_ring(kind, kernel_lacks):
 
 RINGS = {
     MapType.RINGBUF: r"read them with Object\.events\(\)",
-    MapType.USER_RINGBUF: "sends to a program",
+    MapType.USER_RINGBUF: r"Map\.writer\(\)",
 }
 
 

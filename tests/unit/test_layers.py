@@ -35,7 +35,7 @@ LAYERS = [
         "ring_view",
     },
     {"access"},
-    {"bulk", "map_memory"},
+    {"bulk", "map_memory", "user_ring"},
     {"map_arrays"},
     {"map"},
     {"object_map"},
