@@ -50,8 +50,8 @@ class Source:
     def __init__(self, name: str, map: Map, type: RecordTypeArgument | None) -> None:
         self.name = name
         self.map = map
-        declared = map._record_type()
-        self.type = record_types.resolve(declared if type is None else type, map._record_btf())
+        given = map._record_type() if type is None else type
+        self.type = record_types.resolve(given, map._record_btf)
 
     def decode(self, data: bytes) -> Any:
         """The value of a record that C does not know; a LayoutError has the record with it."""
@@ -137,6 +137,7 @@ class Reader(Records, Uncopyable):
         return ", ".join(source.name for source in self._sources)
 
     def _add(self, source: Source, tagged: bool, perf: tuple[Any, ...]) -> None:
+        source.map.fileno()  # which says whether it is closed
         known = source.type
         decode = None if known.is_raw else source.decode
         name = source.name if tagged else None

@@ -62,6 +62,7 @@ else:
 
 
 _NOTHING = object()
+_PERF_EVENT_ARRAY = 4  # of MapType, without the enum's import
 _NAME_SIZE = 16  # BPF_OBJ_NAME_LEN, with the NUL
 _F_CPU = 8  # BPF_F_CPU, Linux 6.19
 _F_STACK_BUILD_ID = 1 << 5  # of MapFlags
@@ -270,20 +271,21 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         try:
             btf = Btf.from_id(info.btf_id)
         except PrivilegeError as error:
-            self._warn_untyped(error)
+            then = "keys and values are ints and bytes", "set key_type and value_type"
+            self._warn_untyped(error, *then)
             return None, None
         ids = info.btf_key_type_id, info.btf_value_type_id
         key, value = (btf[type_id] if type_id else None for type_id in ids)
         return key, value
 
-    def _warn_untyped(self, error: PrivilegeError) -> None:
+    def _warn_untyped(self, error: PrivilegeError, then: str, remedy: str) -> None:
         import warnings
 
         from pybpf.hazards import outside
 
         message = (
-            f"map {self._name!r} has types that this process may not read, so its keys and values "
-            f"are ints and bytes: {error.hint}; or set key_type and value_type"
+            f"map {self._name!r} has types that this process may not read, so its {then}: "
+            f"{error.hint}; or {remedy}"
         )
         warnings.warn(message, LayoutWarning, stacklevel=outside())
 
@@ -635,12 +637,16 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     ) -> Reader:
         """A reader of this ring buffer or perf event array: see :class:`pybpf.Reader`.
 
-        LayoutError for other maps.  It belongs to the caller: close it, or use ``with``; the map
-        may be closed before.
+        LayoutError for other maps.  Close it, or use ``with``; the map may be closed before, but
+        the reader of an object's map ends with the object.  For a ring buffer that was opened by
+        pin or id, the kernel has types only in the programs that use it, and tells them to
+        CAP_SYS_ADMIN alone.
         """
         from pybpf.events import Reader
 
-        return Reader(self, type=type, timeout=timeout, **options)
+        reader = Reader(self, type=type, timeout=timeout, **options)
+        reader._owner = self._adopt(reader)
+        return reader
 
     def writer(self, type: str | Type | None = None) -> UserRing:
         """Gives samples to programs through a user ring buffer; Linux 6.1.
@@ -657,14 +663,23 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
 
     def _record_type(self) -> Type | None:
         """What a ring buffer's records are, where that is known."""
-        return None
+        from pybpf.declarations import declared_in
+
+        btf = self._record_btf() if self.type != _PERF_EVENT_ARRAY else None
+        return declared_in(btf, self.name) if btf is not None else None
 
     def _record_btf(self) -> Btf | None:
-        """Where the types of its records are looked up by name."""
-        return None
+        """Where the types of its records are looked up by name: that of a program that uses it."""
+        from pybpf.declarations import types_of_users
 
-    def _adopt(self, ring: UserRing) -> Object | None:
-        """The object that closes a ring's writer, where the map belongs to one."""
+        try:
+            return next(types_of_users(self.id), None)
+        except PrivilegeError as error:
+            self._warn_untyped(error, "records are bytes", "name their type")
+            return None
+
+    def _adopt(self, ring: Reader | UserRing) -> Object | None:
+        """The object that closes a reader or writer, where the map belongs to one."""
         return None
 
     def close(self) -> None:

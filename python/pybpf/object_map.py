@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from pybpf._handles import Borrow
     from pybpf.btf import Btf, Type
     from pybpf.constants import MapFlags, MapType
+    from pybpf.events import Reader
     from pybpf.object import Object
     from pybpf.user_ring import UserRing
 
 
-_STRUCT_OPS = 26  # of MapType, without the enum's import
-
+# of MapType, without the enum's import
+_PERF_EVENT_ARRAY = 4
+_STRUCT_OPS = 26
 
 _RESIZES_SECTIONS = (1, 3)  # libbpf
 
@@ -229,7 +231,8 @@ class ObjectMap(Declared, Map[K, V]):
         return self._btf_type(self._value_type_id)
 
     def _record_type(self) -> Type | None:
-        return self.declared_value_type
+        # the values of a perf event array are descriptors
+        return self.declared_value_type if self.type != _PERF_EVENT_ARRAY else None
 
     def _record_btf(self) -> Btf | None:
         return self._owner.btf
@@ -238,7 +241,7 @@ class ObjectMap(Declared, Map[K, V]):
         types = self._owner.btf
         return types[type_id] if types is not None and type_id else None
 
-    def _adopt(self, ring: UserRing) -> Object:
+    def _adopt(self, ring: Reader | UserRing) -> Object:
         self._owner._adopt(ring)
         return self._owner
 

@@ -249,8 +249,8 @@ def _value_of(key: Any, number: _Number) -> int:
     return key
 
 
-def resolve(given: Any, btf: Btf | None) -> RecordType:
-    """What stands for a record's type as such; names are those of ``btf``.
+def resolve(given: Any, types: Callable[[], Btf | None]) -> RecordType:
+    """What stands for a record's type as such; names are looked up in what ``types()`` gives.
 
     NotFoundError for an unknown name, LayoutError for what is no type of records.
     """
@@ -259,30 +259,31 @@ def resolve(given: Any, btf: Btf | None) -> RecordType:
     if isinstance(given, RecordType):
         return given
     if isinstance(given, str):
+        btf = types()
         if btf is None:
             raise NotFoundError("type (there is no BTF to look it up in)", given)
         return _Btf(btf[given])
     if isinstance(given, Type):
         return _Btf(given)
     if isinstance(given, Mapping):
-        return _Table({key: resolve(each, btf) for key, each in given.items()})
+        return _Table({key: resolve(each, types) for key, each in given.items()})
     if isinstance(given, type) and hasattr(given, "from_buffer_copy"):
         return _Ctypes(given)
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(given, numpy.dtype):
         return _Dtype(given)
     if callable(given):
-        return _chosen(given, btf)
+        return _chosen(given, types)
     raise LayoutError(f"{given!r} is no type of records")
 
 
-def _chosen(choose: Callable[[bytes], Any], btf: Btf | None) -> RecordType:
+def _chosen(choose: Callable[[bytes], Any], types: Callable[[], Btf | None]) -> RecordType:
     known: dict[Any, RecordType] = {}
 
     def resolved(answer: Any) -> RecordType:
         found = known.get(answer)
         if found is None:
-            found = known[answer] = resolve(answer, btf)
+            found = known[answer] = resolve(answer, types)
         return found
 
     return _Chosen(choose, resolved)

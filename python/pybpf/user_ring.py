@@ -169,6 +169,7 @@ class UserRing(Uncopyable):
 
     def __init__(self, map: Map, type: str | Type | None = None) -> None:
         self._what = f"user ring buffer {map.name!r}"
+        map.fileno()  # which says whether it is closed
         if map.type != MapType.USER_RINGBUF:
             raise map_kinds.not_supported(map.type, map.name, "write samples to")
         self._type = _sample_type(map, type)

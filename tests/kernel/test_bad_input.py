@@ -8,6 +8,7 @@ leaves anything behind is checked by the fixture nothing_left.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import pickle
@@ -538,13 +539,15 @@ NEVER_ANSWERED = {
     pybpf.Map: {"fileno", "id", "info", "lookup", "lookup_bytes", "__getitem__", "__len__"},
     pybpf.Program: {"fileno", "id", "info", "tag", "insns"},
     pybpf.Link: {"fileno", "id", "info"},
-    pybpf.Reader: {"fileno", "read_batch"},
+    pybpf.Reader: {"fileno", "read", "read_nowait", "read_batch", "poll", "drain", "get"},
     pybpf.Section: {"raw", "__getitem__"},
 }
 # refused before and after close alike
 ALWAYS_REFUSED = {
     (pybpf.Object, "kconfig"): pybpf.NotFoundError,
     (pybpf.Section, "__delitem__"): pybpf.LayoutError,
+    (pybpf.Reader, "__next__"): StopIteration,
+    (pybpf.Reader, "__anext__"): StopAsyncIteration,
 }
 
 
@@ -555,6 +558,7 @@ class Arguments:
         path = str(path)
         self.values = {"key": key, "name": key or "on_exec", "value": 1, "data": b""}
         self.values |= {"other": live_map, "fields": ("type",), "path": path}
+        self.values |= {"callback": list.append}
         self.values |= {"keys": [key], "values": [1], "entries": {key: 1}, "stack_id": 1}
         self.properties = {"inner_map": live_map, "pin_path": path, "raw": b""}
 
@@ -571,6 +575,8 @@ class Arguments:
             else:
                 positional.append(self.values[parameter.name])
         result = method(*positional, **keywords)
+        if inspect.iscoroutine(result):
+            return asyncio.run(result)
         return list(result) if isinstance(result, (Iterator, MappingView)) else result
 
 
@@ -669,7 +675,7 @@ def assert_cannot_be_used(thing, arguments):
 @pytest.mark.parametrize("kind", ["link", "reader"])
 def test_no_closed_link_or_reader_can_be_used(bpf_object, live_map, bpffs, kind, by):
     with pybpf.load(bpf_object("everything")) as obj:
-        made = {"link": obj.programs["on_exec"].attach, "reader": obj.events}
+        made = {"link": obj.programs["on_exec"].attach, "reader": partial(obj.events, "readings")}
         thing = made[kind]()
         (thing if by == "itself" else obj).close()
         assert_cannot_be_used(thing, Arguments(None, live_map, bpffs / "pin"))
@@ -719,8 +725,7 @@ def test_a_descriptor_of_something_else_is_told_and_stays_open(kind, tmp_path):
 # Python tells of a warning that is an error in a __del__, and goes on.
 COLLECTED = """
 import gc, os, sys, pybpf
-from pybpf import Link, Map, MapType, Program
-from pybpf.events import Reader, Source
+from pybpf import Link, Map, MapType, Program, Reader
 
 def make():
     {make}
@@ -730,7 +735,7 @@ def count():
     return len(os.listdir("/proc/self/fd"))
 
 with pybpf.load(sys.argv[1]) as kept:
-    Reader([Source(kept.maps["readings"], None)]).close()
+    Reader(kept.maps["readings"]).close()
     (link,) = kept.attach()
     link.pin(sys.argv[2])
     before = count()
@@ -748,7 +753,7 @@ print("left open:", left)
         ("Map.from_fd(kept.maps['counts'].fileno())", "map of fd"),
         ("Program.from_id(kept.programs['on_exec'].id)", "program of id"),
         ("Link.open_pinned(sys.argv[2])", "link pinned at"),
-        ("Reader([Source(kept.maps['readings'], None)])", "Reader of readings"),
+        ("Reader(kept.maps['readings'])", "Reader of readings"),
         ("pybpf.open(sys.argv[1])", "object 'everything'"),
         ("pybpf.load(sys.argv[1])", "object 'everything'"),
         ("obj = pybpf.load(sys.argv[1]); obj.attach(); obj.events()", "object 'everything'"),
