@@ -377,6 +377,7 @@ def bpf_flags() -> list[str]:
         *("-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror"),
         f"-D__TARGET_ARCH_{BPF_ARCH.get(machine, machine)}",
         f"-I{ROOT / 'vmlinux'}",
+        f"-I{ROOT / 'python/pybpf/include'}",
         *libbpf_headers,
     ]
 

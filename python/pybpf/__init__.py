@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from pybpf.codec import PerCpu
     from pybpf.constants import AttachType, LinkType, MapFlags, MapType, ProgramType, UpdateFlags
     from pybpf.events import Reader
+    from pybpf.headers import get_include
     from pybpf.layout import Chars, Struct
     from pybpf.symbols import Frame
     from pybpf.user_ring import UserRing, UserSample
@@ -107,6 +108,7 @@ __all__ = [
     "UserRing",
     "UserSample",
     "VerifierError",
+    "get_include",
     "libbpf_version",
     "load",
     "open",
@@ -132,6 +134,7 @@ _LATE = {
     "UpdateFlags": "constants",
     "UserRing": "user_ring",
     "UserSample": "user_ring",
+    "get_include": "headers",
 }
 
 

@@ -302,7 +302,8 @@ def test_sections_and_license_are_those_that_pyelftools_finds(bpf_objects: list[
 
 @pytest.mark.parametrize("source", BPF_SOURCES, ids=lambda path: path.name)
 def test_big_endian_objects_are_read_and_accepted_like_the_others(source: Path) -> None:
-    includes = [f"-I{ROOT / 'vmlinux'}", f"-I{ROOT / '.build/libbpf/include'}"]
+    folders = [ROOT / "vmlinux", ROOT / ".build/libbpf/include", pybpf.get_include()]
+    includes = [f"-I{folder}" for folder in folders]
     command = [newest_clang(), "-target", "bpfeb", "-mcpu=v3", "-g", "-O2", *includes]
     command += ["-D__TARGET_ARCH_x86", "-c", str(source), "-o", "-"]
     data = subprocess.run(command, capture_output=True, check=True).stdout

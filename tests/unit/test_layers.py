@@ -17,7 +17,7 @@ PACKAGE = Path(pybpf.__file__).parent
 
 # from the bottom to the top; docs/architecture.md draws and explains it
 LAYERS = [
-    {"errors", "constants", "_libbpf", "_fast", "verifier", "accounting"},
+    {"errors", "constants", "_libbpf", "_fast", "verifier", "accounting", "headers"},
     {"_native", "elf", "_handles", "kernel", "items"},
     {"btf_source", "btf_dump", "waiting"},
     {"btf"},
