@@ -91,6 +91,10 @@ enum {
 };
 
 enum {
+	BPF_RB_NO_WAKEUP = 1,
+};
+
+enum {
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
 };
 

@@ -28,6 +28,7 @@ class KernelObject(Uncopyable):
     _fd: OwnedFd
     _name: str
     _noun: str  # "map" or "program"
+    _pin: str | None = None  # the path where it was opened
 
     @classmethod
     def _owning(cls, fd: int, what: str) -> Self:
@@ -46,7 +47,9 @@ class KernelObject(Uncopyable):
         The caller owns the handle; the pin keeps what it holds alive after close().
         """
         fd = pins.open_pinned(path, cls._noun)
-        return cls._owning(fd, f"{cls._noun} pinned at {os.fspath(path)}")
+        pinned = cls._owning(fd, f"{cls._noun} pinned at {os.fspath(path)}")
+        pinned._pin = os.path.abspath(os.fsdecode(path))
+        return pinned
 
     @classmethod
     def from_id(cls, id: int) -> Self:

@@ -39,7 +39,7 @@ LAYERS = [
     {"map_arrays"},
     {"map"},
     {"object_map"},
-    {"link", "variables"},
+    {"link", "variables", "drops"},
     {"program", "events"},
     {"object"},
     {"opening", "pin_folder"},
