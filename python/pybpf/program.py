@@ -135,8 +135,13 @@ class Program(KernelObject, Runs):
 
     def _make_runner(self) -> Runner:
         with self._borrow_fd() as fd:
-            runner = self._runner = Runner(fd, int(self.type))
-        self._accelerate(runner.handle, runner.address, runner.ctx_out)
+            made = Runner(fd, int(self.type))
+        # in one step: of threads that come at once, all use the one of the first
+        runner: Runner = vars(self).setdefault("_runner", made)
+        if runner is made:
+            self._accelerate(runner.handle, runner.address, runner.ctx_out)
+        else:
+            made.close()
         return runner
 
     def _run_refused(self, errno: int) -> Exception:

@@ -179,6 +179,21 @@ def test_two_threads_that_attach_attach_every_program_once(bpf_object, switch_of
             assert set(obj.links) == {*first, *second}
 
 
+# ---- first test runs by several threads ----------------------------------------------------------
+
+
+def test_threads_may_run_a_program_for_the_first_time_at_once(loaded, switch_often):
+    """Each of them would make the descriptor that runs use; that of one serves all."""
+
+    def run_often():
+        for _ in range(20):
+            program.test_run(ctx=RECORDS_PER_RUN.to_bytes(4, "little"))
+
+    for _ in range(200):
+        with pybpf.Program.from_fd(loaded.programs["run_all"].fileno()) as program:
+            assert at_once(*[run_often] * 4) == [(None, None)] * 4
+
+
 # ---- readers that are closed ---------------------------------------------------------------------
 
 # A handler closes the reader at a random moment of what the main thread does with it.
