@@ -19,8 +19,10 @@ class ReaderStats:
     wakeups: int
     """How often a wait ended because there was something."""
     lost: int
-    """Records that found no room: as the kernel counts them for perf event arrays, and for ring
-    buffers as programs do that use ``pybpf/events.bpf.h``; 0 for others, which say nothing."""
+    """Records that found no room, as far as somebody counts them: the kernel for perf event arrays,
+    programs for ring buffers where they use ``pybpf/events.bpf.h``."""
+    counts_lost: bool
+    """Whether that is so for all of the reader's maps, and so ``lost`` is all."""
     backlog: int
     """Bytes that wait in the rings now, with what the kernel puts around records."""
     backlog_highest: int

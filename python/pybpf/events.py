@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from pybpf import _native, record_types
+from pybpf import _native, drops, record_types
 from pybpf._handles import Uncopyable, warn_unclosed
 from pybpf._native import Records
 from pybpf.constants import MapType
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy
 
     from pybpf.accounting import ReaderStats
+    from pybpf.drops import DropCounter
     from pybpf.map import Map
     from pybpf.object import Object
     from pybpf.record_types import RecordTypeArgument
@@ -118,8 +119,10 @@ class Reader(Records, Uncopyable):
         self._timeout = timeout
         self._process = os.getpid()
         self._wakeups = 0
+        self._drops: list[DropCounter] = []
+        self._dropped = 0  # what those counted that have ended
+        self._counts_lost = not overwrite
         self._waits: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-        self._drops: Any = None
         self._waiter = Waiter(f"reader of {self._names()}")
         perf = (pages, watermark or wakeup_events, watermark is not None, overwrite, ordered)
         try:
@@ -153,6 +156,10 @@ class Reader(Records, Uncopyable):
             )
 
     def _add_bpf_ring(self, source: Source) -> None:
+        counter = drops.find(source.map)
+        if counter is not None:
+            self._drops.append(counter)
+        self._counts_lost = self._counts_lost and counter is not None
         with source.map._borrow_fd() as fd:
             code = self._add_ring(fd, source.map.max_entries)
             _native.check(code, "read", f"ring buffer {source.name!r}", explained(KernelError))
@@ -415,8 +422,23 @@ class Reader(Records, Uncopyable):
         from pybpf.accounting import ReaderStats
 
         received, size, batches, lost, highest = self._account()
-        backlog = self._backlog()
-        return ReaderStats(received, size, batches, self._wakeups, lost, backlog, highest)
+        lost += self._dropped + sum(counter.lost() for counter in self._drops)
+        return ReaderStats(
+            received=received,
+            bytes=size,
+            batches=batches,
+            wakeups=self._wakeups,
+            lost=lost,
+            counts_lost=self._counts_lost,
+            backlog=self._backlog(),
+            backlog_highest=highest,
+        )
+
+    def _end_counting(self) -> None:
+        while self._drops:
+            counter = self._drops.pop()
+            self._dropped += counter.lost()
+            counter.close()
 
     @property
     def closed(self) -> bool:
@@ -440,6 +462,7 @@ class Reader(Records, Uncopyable):
             except ClosedError:
                 return
         self._close()
+        self._end_counting()
         self._waiter.close()
         if self._owner is not None:
             self._owner._forget_reader(self)

@@ -295,10 +295,13 @@ def test_produced_is_received_and_lost(bpf_object, counting):
             stop.set()
             without_error([producer.outcome() for producer in producers])
             link.detach()
-            while batch := reader.read_batch(timeout=0):
-                tally.add(batch)
+            tally.add(reader.drain())
+            stats = reader.stats
         tried = {writer: obj.maps["tried"][writer] for writer in (0, 1, 2, 4)}
         assert all(counts[cpu] for counts in tried.values() for cpu in CPUS)
         produced = sum(counts.sum() for counts in tried.values()) - obj.maps["discarded"][0].sum()
-        assert produced == tally.received + counter.lost()
-        assert min(tally.received, counter.lost()) > RING_HOLDS
+        assert produced == stats.received + stats.lost
+        assert (stats.received, stats.lost) == (tally.received, counter.lost())
+        assert stats.counts_lost
+        assert reader.stats.lost == stats.lost, "known after the end, too"
+        assert min(stats.received, stats.lost) > RING_HOLDS

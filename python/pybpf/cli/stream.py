@@ -47,8 +47,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--stats",
         action="store_true",
         help="tell on stderr how many events came, at what rate, how many were lost (where "
-        "programs or perf event arrays count them), and how many bytes waited in the rings: at "
-        "the end, and on a terminal every second",
+        "they are counted: by pybpf/events.bpf.h, or in perf event arrays), and how many bytes "
+        "waited in the rings: at the end, and on a terminal every second",
     )
 
 
@@ -124,8 +124,9 @@ def _tell(stats: ReaderStats, rate: float) -> None:
 
 def statistics_line(stats: ReaderStats, rate: float) -> str:
     """The accounting of a reader in words; ``rate`` in events per second."""
+    lost = f"{stats.lost} lost" if stats.counts_lost else "losses uncounted"
     return (
-        f"{stats.received} events, {rate:.0f}/s, {stats.lost} lost, "
+        f"{stats.received} events, {rate:.0f}/s, {lost}, "
         f"backlog {stats.backlog} bytes, {stats.backlog_highest} at most"
     )
 
