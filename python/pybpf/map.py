@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pybpf.object import Object
     from pybpf.record_types import RecordTypeArgument
     from pybpf.symbols import Frame
-    from pybpf.user_ring import UserRing
+    from pybpf.user_ring import SampleType, UserRing
 
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
@@ -648,12 +648,12 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         reader._owner = self._adopt(reader)
         return reader
 
-    def writer(self, type: str | Type | None = None) -> UserRing:
+    def writer(self, type: SampleType | None = None) -> UserRing:
         """Gives samples to programs through a user ring buffer; Linux 6.1.
 
-        ``type`` is a BTF type for UserRing.submit(), by name where the map belongs to an object;
-        unless given, what the map's declaration in its object names as its value, and bytes where
-        it names none.  The caller closes it; that of an object's map ends with the object as well.
+        ``type`` is a BTF type for UserRing.submit(), or its name, or ``bytes``; unless given, what
+        the map's declaration in its object names as its value, else bytes.  The caller closes it;
+        that of an object's map ends with the object as well.
 
         NotSupportedError for other maps, NotFoundError for a type that the object does not have.
         """

@@ -33,10 +33,12 @@ from pybpf.waiting import Deadline
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from pybpf.btf import Type
     from pybpf.map import Map
+
+    SampleType: TypeAlias = str | Type | type[bytes]
 
 _HEADER_BYTES = 8  # BPF_RINGBUF_HDR_SZ
 _LARGEST_SAMPLE = (1 << 24) - 1  # the size of a dynptr: behind a larger one the kernel is stuck
@@ -167,7 +169,7 @@ class UserRing(Uncopyable):
     ends a reserve() that waits; what is submitted stays in the ring.
     """
 
-    def __init__(self, map: Map, type: str | Type | None = None) -> None:
+    def __init__(self, map: Map, type: SampleType | None = None) -> None:
         self._what = f"user ring buffer {map.name!r}"
         map.fileno()  # which says whether it is closed
         if map.type != MapType.USER_RINGBUF:
@@ -329,11 +331,11 @@ class UserRing(Uncopyable):
             self.close()
 
 
-def _sample_type(map: Map, given: str | Type | None) -> Type | None:
+def _sample_type(map: Map, given: SampleType | None) -> Type | None:
     if given is None:
         return map._record_type()
     if not isinstance(given, str):
-        return given
+        return given if given is not bytes else None  # type: ignore[return-value]  # a Type
     types = map._record_btf()
     if types is None:
         raise NotFoundError("type (there is no BTF to look it up in)", given)

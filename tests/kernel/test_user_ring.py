@@ -146,19 +146,21 @@ def test_what_does_not_fit_the_type_takes_no_room(loaded, commands, value, error
     assert drain(loaded, "commands") == ROOM
 
 
-def test_a_pinned_ring_takes_samples_of_a_given_type(loaded, bpffs):
+def test_a_pinned_ring_takes_samples_of_its_programs_type_or_a_given_one(loaded, bpffs):
     loaded.maps["commands"].pin(bpffs / "commands")
+    types = [None, "struct command", loaded.btf["struct command"]]
     with Map.open_pinned(bpffs / "commands") as pinned:
-        with pinned.writer() as ring:
+        for sample_type in types:
+            with pinned.writer(sample_type) as ring:
+                ring.submit({"number": 9})
+        with pinned.writer(bytes) as ring:
             ring.submit(b"raw")
-        with pinned.writer(loaded.btf["struct command"]) as ring:
-            ring.submit({"number": 9})
         with pytest.raises(pybpf.NotFoundError, match="struct command"):
-            pinned.writer("struct command")
+            pinned.writer("struct comman")
         pinned.unpin(bpffs / "commands")
-    raw, command = drained(loaded, "commands")
+    *commands, raw = drained(loaded, "commands")
+    assert commands == [bytes(8) + b"\x09" + bytes(15)] * len(types)
     assert raw == b"raw"
-    assert command == bytes(8) + b"\x09" + bytes(15)
 
 
 # ---- reserving -----------------------------------------------------------------------------------
