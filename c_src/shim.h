@@ -67,8 +67,8 @@ int pybpf_map_create(const struct pybpf_map_options *options);
 void *pybpf_arena_map(int fd, size_t size, uint64_t address);
 void pybpf_arena_unmap(void *start, size_t size);
 
-/* A tracepoint's perf event without a mounted tracefs: a tracefs instance that only this file
- * descriptor can see, and the perf event of a tracepoint's number. */
+/* A tracefs that is mounted nowhere, by a descriptor of its root; and the perf event of a
+ * tracepoint's number, which is read there. */
 int pybpf_tracefs_open(void);
 int pybpf_perf_tracepoint(uint64_t id);
 

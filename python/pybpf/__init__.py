@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from pybpf.headers import get_include
     from pybpf.layout import Chars, Struct
     from pybpf.symbols import Frame
+    from pybpf.tracing import TraceLine, TracePipe, trace_pipe
     from pybpf.user_ring import UserRing, UserSample
     from pybpf.views import ArrayView, StructView
 
@@ -104,6 +105,8 @@ __all__ = [
     "StateError",
     "Struct",
     "StructView",
+    "TraceLine",
+    "TracePipe",
     "UpdateFlags",
     "UserRing",
     "UserSample",
@@ -112,6 +115,7 @@ __all__ = [
     "libbpf_version",
     "load",
     "open",
+    "trace_pipe",
 ]
 
 # Imported at first use: a program that only loads and attaches is measured from its start, and
@@ -131,10 +135,13 @@ _LATE = {
     "ReaderStats": "accounting",
     "Struct": "layout",
     "StructView": "views",
+    "TraceLine": "tracing",
+    "TracePipe": "tracing",
     "UpdateFlags": "constants",
     "UserRing": "user_ring",
     "UserSample": "user_ring",
     "get_include": "headers",
+    "trace_pipe": "tracing",
 }
 
 

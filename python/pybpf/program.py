@@ -355,15 +355,10 @@ class ObjectProgram(Declared, Program):
 
     def _attach_hidden_tracepoint(self, what: str) -> Any:
         """What libbpf does for tracepoints, through a tracefs that is mounted nowhere."""
+        from pybpf import tracefs
+
         refuse = self._attach_refused
-        tracefs = _native.check(lib.pybpf_tracefs_open(), "open a tracefs for", what, refuse)
-        try:
-            name = f"events/{self._tracepoint()}/id"
-            event = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=tracefs)
-        except OSError as error:
-            raise refuse("attach", what, error.errno or 0, "", "") from None
-        finally:
-            os.close(tracefs)
+        event = tracefs.open_hidden(f"events/{self._tracepoint()}/id", 0, "attach", what, refuse)
         try:
             number = int(os.read(event, 32))
         finally:

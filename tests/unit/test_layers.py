@@ -19,7 +19,7 @@ PACKAGE = Path(pybpf.__file__).parent
 LAYERS = [
     {"errors", "constants", "_libbpf", "_fast", "verifier", "accounting", "headers"},
     {"_native", "elf", "_handles", "kernel", "items"},
-    {"btf_source", "btf_dump", "waiting"},
+    {"btf_source", "btf_dump", "waiting", "tracefs"},
     {"btf"},
     {"shape"},
     {"layout_check", "dtype"},
@@ -40,7 +40,7 @@ LAYERS = [
     {"map"},
     {"object_map"},
     {"link", "variables", "drops"},
-    {"program", "events"},
+    {"program", "events", "tracing"},
     {"object"},
     {"opening", "pin_folder"},
     {""},  # the package itself: pybpf/__init__.py
