@@ -189,6 +189,8 @@ struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *, size_t, uint32_t, uint64_t)
 int pybpf_walk_next(struct pybpf_walk *, char *, char *, size_t, int);
 void pybpf_walk_free(struct pybpf_walk *);
 
+int pybpf_stream_read(int, uint32_t, char *, uint32_t);
+
 int pybpf_tracefs_open(void);
 int pybpf_perf_tracepoint(uint64_t);
 

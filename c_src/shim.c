@@ -286,6 +286,21 @@ void pybpf_arena_unmap(void *start, size_t size)
 	munmap(start, size);
 }
 
+/* ---- what programs write -------------------------------------------------------------------------- */
+
+#define PROG_STREAM_READ_BY_FD 37 /* BPF_PROG_STREAM_READ_BY_FD, which older headers lack */
+
+int pybpf_stream_read(int program_fd, uint32_t stream, char *text, uint32_t size)
+{
+	struct {
+		uint64_t text;
+		uint32_t size, stream, program_fd, padding; /* which the kernel wants to be 0 */
+	} attr = {(uint64_t)(uintptr_t)text, size, stream, (uint32_t)program_fd, 0};
+	long taken = syscall(__NR_bpf, PROG_STREAM_READ_BY_FD, &attr, sizeof(attr));
+
+	return taken < 0 ? -errno : (int)taken;
+}
+
 /* ---- tracepoints without a mounted tracefs ------------------------------------------------------ */
 
 #ifndef __NR_fsopen

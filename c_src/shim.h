@@ -72,6 +72,9 @@ void pybpf_arena_unmap(void *start, size_t size);
 int pybpf_tracefs_open(void);
 int pybpf_perf_tracepoint(uint64_t id);
 
+/* Take from what a program has written to a stream (1: stdout, 2: stderr) up to `size` bytes. */
+int pybpf_stream_read(int program_fd, uint32_t stream, char *text, uint32_t size);
+
 /* A descriptor of its own; after pybpf_fd_close() every call with it gives -PYBPF_CLOSED. */
 struct pybpf_fd *pybpf_fd_new(int number);
 void pybpf_fd_close(struct pybpf_fd *fd);

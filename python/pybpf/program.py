@@ -150,6 +150,28 @@ class Program(KernelObject, Runs):
         refuse = explained(KernelError, self._run_hint)
         return refuse("test-run", f"program {self.name!r}", errno, "", "")
 
+    def read_stdout(self) -> str:
+        """Take what the program printed with bpf_stream_printk(BPF_STDOUT) and nobody took yet.
+
+        It does not wait: "" where there is nothing.  The kernel keeps 100,000 bytes and refuses
+        what the program prints beyond.  NotSupportedError before Linux 6.17.
+        """
+        return self._read_stream(1)  # BPF_STREAM_STDOUT
+
+    def read_stderr(self) -> str:
+        """Take what it printed with bpf_stream_printk(BPF_STDERR), and what the kernel reported.
+
+        These are faults that it survived, such as a loop that took too long or a deadlock, with the
+        stack.  As read_stdout() otherwise.
+        """
+        return self._read_stream(2)  # BPF_STREAM_STDERR
+
+    def _read_stream(self, number: int) -> str:
+        from pybpf import streams
+
+        with self._borrow_fd() as fd:
+            return streams.read(fd, number, f"program {self._name!r}")
+
     def close(self) -> None:
         """Give the descriptor back, at the latest when calls that use it have returned.
 
