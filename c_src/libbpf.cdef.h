@@ -135,6 +135,7 @@ int bpf_map_get_fd_by_id(uint32_t);
 int bpf_prog_get_fd_by_id(uint32_t);
 int bpf_prog_get_next_id(uint32_t, uint32_t *);
 int bpf_obj_get_info_by_fd(int, void *, uint32_t *);
+int bpf_iter_create(int);
 
 /* shim.h */
 void pybpf_log_install(void);
@@ -189,6 +190,13 @@ struct pybpf_walk *pybpf_walk_new(struct pybpf_fd *, size_t, uint32_t, uint64_t)
 int pybpf_walk_next(struct pybpf_walk *, char *, char *, size_t, int);
 void pybpf_walk_free(struct pybpf_walk *);
 
+struct pybpf_iter_info {
+	uint32_t type, id, prog_id;
+	uint64_t target_name;
+	uint32_t target_name_len, map_id;
+	uint32_t tid, pid;
+};
+int pybpf_iter_attach(int, const void *, uint32_t);
 int pybpf_stream_read(int, uint32_t, char *, uint32_t);
 
 int pybpf_tracefs_open(void);

@@ -72,6 +72,17 @@ void pybpf_arena_unmap(void *start, size_t size);
 int pybpf_tracefs_open(void);
 int pybpf_perf_tracepoint(uint64_t id);
 
+/* A link that stands for an iterator program with its parameters, a union bpf_iter_link_info of
+ * which `size` bytes are given; and what the kernel tells of such a link, struct bpf_link_info. */
+struct pybpf_iter_info {
+	uint32_t type, id, prog_id;
+	uint64_t target_name;
+	uint32_t target_name_len, map_id;
+	uint32_t tid, pid;
+};
+
+int pybpf_iter_attach(int program_fd, const void *parameters, uint32_t size);
+
 /* Take from what a program has written to a stream (1: stdout, 2: stderr) up to `size` bytes. */
 int pybpf_stream_read(int program_fd, uint32_t stream, char *text, uint32_t size);
 

@@ -109,7 +109,12 @@ struct bpf_cgroup_storage_key {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+struct kernfs_node {
+	__u64 id;
+};
+
 struct cgroup {
+	struct kernfs_node *kn;
 	int level;
 };
 
@@ -132,6 +137,39 @@ struct inode {
 
 struct file {
 	struct inode *f_inode;
+};
+
+struct seq_file;
+
+struct bpf_map {
+	__u32 id;
+};
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	__u64 seq_num;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
+struct bpf_iter__bpf_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+};
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
+};
+
+struct bpf_iter__cgroup {
+	struct bpf_iter_meta *meta;
+	struct cgroup *cgroup;
 };
 
 struct xdp_md {

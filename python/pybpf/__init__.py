@@ -53,9 +53,18 @@ if TYPE_CHECKING:
     from pybpf.accounting import ReaderStats
     from pybpf.btf import Btf
     from pybpf.codec import PerCpu
-    from pybpf.constants import AttachType, LinkType, MapFlags, MapType, ProgramType, UpdateFlags
+    from pybpf.constants import (
+        AttachType,
+        CgroupIterOrder,
+        LinkType,
+        MapFlags,
+        MapType,
+        ProgramType,
+        UpdateFlags,
+    )
     from pybpf.events import Reader
     from pybpf.headers import get_include
+    from pybpf.iteration import Iteration
     from pybpf.layout import Chars, Struct
     from pybpf.symbols import Frame
     from pybpf.tracing import TraceLine, TracePipe, trace_pipe
@@ -70,11 +79,13 @@ __all__ = [
     "AttachType",
     "Btf",
     "BusyError",
+    "CgroupIterOrder",
     "Chars",
     "ClosedError",
     "Error",
     "Frame",
     "GlobalVariable",
+    "Iteration",
     "IterationAborted",
     "KernelError",
     "LayoutError",
@@ -124,8 +135,10 @@ _LATE = {
     "ArrayView": "views",
     "AttachType": "constants",
     "Btf": "btf",
+    "CgroupIterOrder": "constants",
     "Chars": "layout",
     "Frame": "symbols",
+    "Iteration": "iteration",
     "LinkType": "constants",
     "MapFlags": "constants",
     "MapType": "constants",

@@ -184,6 +184,16 @@ class LinkType(KernelEnum):
     SOCKMAP = 14
 
 
+class CgroupIterOrder(KernelEnum):
+    """Which cgroups an iterator goes over, from one on: ``enum bpf_cgroup_iter_order``."""
+
+    SELF_ONLY = 1
+    DESCENDANTS_PRE = 2
+    DESCENDANTS_POST = 3
+    ANCESTORS_UP = 4
+    CHILDREN = 5
+
+
 class UpdateFlags(IntFlag):
     """How to update a map element."""
 

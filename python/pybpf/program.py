@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 
     from pybpf._handles import OwnedFd
     from pybpf._native import TestRunResult
-    from pybpf.constants import AttachType, ProgramType
+    from pybpf.constants import AttachType, CgroupIterOrder, ProgramType
     from pybpf.info import ProgramInfo
+    from pybpf.iteration import Iteration
+    from pybpf.map import Map
     from pybpf.object import Object
+    from pybpf.record_types import RecordTypeArgument
     from pybpf.verifier import VerifierStats
 
 _BPF_INSN_SIZE = 8
@@ -209,6 +212,7 @@ class ObjectProgram(Declared, Program):
         self._log_level = int(lib.bpf_program__log_level(pointer))
         self._loaded_fd: int | None = None
         self._attach_target: Program | None = None
+        self._attach_name = ""
         self._verifier_log = ""
         self._statistics = ""
 
@@ -291,6 +295,7 @@ class ObjectProgram(Declared, Program):
         else:
             self._set("attach target", setter, program.fileno(), raw)
         self._attach_target = program  # libbpf uses the descriptor only at load
+        self._attach_name = name or ""
 
     @property
     def insns(self) -> bytes:
@@ -361,6 +366,7 @@ class ObjectProgram(Declared, Program):
         """
         what = f"program {self._name!r} to {self._section}"
         with self._owner._attaching, self._borrow_fd():
+            self._require_whole_hook(what)
             _native.listen()
             if self._tracepoint() and not has_tracefs():
                 pointer = self._attach_hidden_tracepoint(what)
@@ -368,6 +374,52 @@ class ObjectProgram(Declared, Program):
                 pointer = lib.bpf_program__attach(self._pointer)
             pointer = _native.check_pointer(pointer, "attach", what, self._attach_refused)
         return self._owner._adopt_link(pointer, what, self)
+
+    def _require_whole_hook(self, what: str) -> None:
+        if target := self._iter_target():
+            from pybpf import iteration
+
+            if iteration.needs_parameters(target):
+                hint = "its section does not say what it goes over; call iter() with that"
+                raise AttachError("attach", what, _errno.EOPNOTSUPP, hint=hint)
+
+    def _iter_target(self) -> str:
+        """What an iterator goes over ("task" for section iter/task), "" for other programs."""
+        kind, _, target = self._section.lstrip("?").partition("/")
+        return self._attach_name or target if kind in ("iter", "iter.s") else ""
+
+    def iter(
+        self,
+        *,
+        type: RecordTypeArgument | None = None,
+        map: Map | None = None,
+        cgroup: str | os.PathLike[str] | int | None = None,
+        order: CgroupIterOrder | None = None,
+        pid: int | None = None,
+        tid: int | None = None,
+    ) -> Iteration:
+        """Run an iterator program (section "iter/...") and read what it writes, line by line.
+
+        With ``type``, records instead, as it writes them with bpf_seq_write(): a BTF type of the
+        object ("struct entry"), a ctypes class or a numpy dtype.  LayoutError where the output ends
+        in the midst of one.
+
+        What it goes over: ``map`` for iter/bpf_map_elem, iter/sockmap and iter/bpf_sk_storage_map;
+        for iter/cgroup the ``cgroup``, a folder or its descriptor (unless given the root of all),
+        and the ``order`` (descendants, each before its own); for iter/task, task_file and task_vma
+        all, one process ``pid`` or one thread ``tid`` (Linux 6.1), where one that does not exist
+        gives nothing.  LayoutError for others than these.
+
+        The Iteration belongs to the caller and does not need the object any more.  StateError
+        before load(), AttachError where the kernel refuses.  Linux 5.8; CAP_BPF and CAP_PERFMON.
+        """
+        from pybpf import iteration
+
+        given = {"map": map, "cgroup": cgroup, "order": order, "pid": pid, "tid": tid}
+        given = {name: value for name, value in given.items() if value is not None}
+        with self._borrow_fd() as fd:
+            what, target = f"program {self._name!r}", self._iter_target()
+            return iteration.run(fd, what, target, given, type, lambda: self._owner.btf)
 
     def _tracepoint(self) -> str | None:
         """ "sched/sched_switch" for a program of section tp/sched/sched_switch, None for others."""

@@ -73,6 +73,16 @@ def bpffs(bpffs_root):
     assert not left, f"left pinned: {left}"
 
 
+@pytest.fixture
+def cgroup_root(tmp_path):
+    """The root of the cgroups of version 2."""
+    root = tmp_path / "cgroups"
+    root.mkdir()
+    subprocess.run(["mount", "-t", "cgroup2", "none", str(root)], check=True)
+    yield root
+    subprocess.run(["umount", str(root)], check=True)
+
+
 def open_descriptors():
     """What this process has open: {fd: target}."""
     found = {}

@@ -44,16 +44,6 @@ def call(obj, program, **variables):
     return ctypes.c_int32(obj.programs[program].test_run().retval).value
 
 
-@pytest.fixture
-def cgroup_root(tmp_path):
-    """The root of the cgroups of version 2."""
-    root = tmp_path / "cgroups"
-    root.mkdir()
-    subprocess.run(["mount", "-t", "cgroup2", "none", str(root)], check=True)
-    yield root
-    subprocess.run(["umount", str(root)], check=True)
-
-
 def own_cgroup():
     lines = Path("/proc/self/cgroup").read_text().splitlines()
     return next(line.partition("::")[2] for line in lines if line.startswith("0::"))

@@ -39,7 +39,7 @@ LAYERS = [
     {"map_arrays"},
     {"map"},
     {"object_map"},
-    {"link", "variables", "drops"},
+    {"link", "variables", "drops", "iteration"},
     {"program", "events", "tracing"},
     {"object"},
     {"opening", "pin_folder"},
