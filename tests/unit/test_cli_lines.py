@@ -243,6 +243,10 @@ def test_what_is_no_format_is_told(form):
 # ---- statistics ----------------------------------------------------------------------------------
 
 
-def test_the_statistics_fit_a_line():
-    stats = SimpleNamespace(received=12, lost=3, backlog=64, backlog_highest=4096)
-    assert statistics_line(stats, 5.6) == ("12 events, 6/s, 3 lost, backlog 64 bytes, 4096 at most")
+@pytest.mark.parametrize(("counts_lost", "lost"), [(True, "3 lost"), (False, "losses uncounted")])
+def test_the_statistics_fit_a_line(counts_lost, lost):
+    stats = SimpleNamespace(
+        received=12, lost=3, counts_lost=counts_lost, backlog=64, backlog_highest=4096
+    )
+    expected = f"12 events, 6/s, {lost}, backlog 64 bytes, 4096 at most"
+    assert statistics_line(stats, 5.6) == expected
