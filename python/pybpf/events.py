@@ -189,6 +189,8 @@ class Reader(Records, Uncopyable):
 
     def _when_there(self, take: Callable[[], object], timeout: float | None) -> bool:
         """Repeat ``take`` until it takes something, for at most ``timeout`` seconds."""
+        if take():  # as a rule, and then all that follows would take longer than this
+            return True
         deadline = Deadline(timeout)
         with self._waiter.borrow():
             was_told = False
@@ -305,7 +307,7 @@ class Reader(Records, Uncopyable):
             if self._take_back(given_back, most):
                 array = ring_view.joined([source.type.encode(each) for each in given_back], dtype)
             else:
-                array = ring_view.copy(self, source.name, dtype, most, self._backlog())
+                array = ring_view.copy(self, source.name, dtype, most)
             return len(array)
 
         self._when_there(take, timeout)

@@ -120,15 +120,16 @@ class ViewRun:
         return bool(self._records._consume_view(count, size, start, end) == 0)
 
 
-def copy(records: Records, what: str, dtype: np.dtype[Any], most: int, room: int) -> Array:
-    """Up to ``most`` records as a new array; ``room`` are the bytes that wait in the rings."""
+def copy(records: Records, what: str, dtype: np.dtype[Any], most: int) -> Array:
+    """Up to ``most`` records that wait, as a new array."""
     item = dtype.itemsize
-    most = min(most, room // (item + _ROUNDED_UP) + 1)
+    most = min(most, records._backlog() // (item + _ROUNDED_UP) + 1)
     memory = np.empty(most * item, np.uint8)  # whose address is quickly told, unlike a struct's
     count, size = records._copy(memory.__array_interface__["data"][0], item, most)
     if size and not count:
         require_fit(what, item, size)
-    return memory[: count * item].view(dtype)
+    array: Array = np.ndarray((count,), dtype, memory)
+    return array
 
 
 def joined(parts: list[bytes], dtype: np.dtype[Any]) -> Array:
