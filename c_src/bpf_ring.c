@@ -8,19 +8,22 @@
 
 #include <errno.h>
 #include <linux/bpf.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 struct bpf_ring {
 	struct ring ring;
-	uint64_t *consumer;	  /* position up to which records were taken; ours to write */
+	uint64_t *consumer;	  /* position up to which records were taken; written by who reads */
 	const uint64_t *producer; /* position up to which room was given to programs */
 	const char *data;
 	uint64_t mask;
-	uint64_t known;	 /* of the producer's position */
-	uint64_t behind; /* the position behind the record of the last peek */
+	uint64_t known; /* of the producer's position */
+	uint64_t start; /* position of the record of the last peek */
+	uint64_t end;	/* and the one behind it */
 	size_t page_size;
+	atomic_uint users; /* of the memory: the reader, and views */
 };
 
 #define LENGTH(header) ((header) & ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT))
@@ -36,6 +39,27 @@ static uint64_t taken_by(uint32_t header)
 	return ((uint64_t)LENGTH(header) + BPF_RINGBUF_HDR_SZ + 7) & ~(uint64_t)7;
 }
 
+/* Up to where records were taken: from memory, since others may read the ring as well. */
+static uint64_t consumed(const struct bpf_ring *r)
+{
+	return __atomic_load_n(r->consumer, __ATOMIC_ACQUIRE);
+}
+
+/* Give records back to the kernel; false where another reader has done so: they are its, not ours. */
+static bool consume(struct bpf_ring *r, uint64_t start, uint64_t end)
+{
+	return __atomic_compare_exchange_n(r->consumer, &start, end, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_RELAXED);
+}
+
+/* Bytes that wait behind that position: never more than the ring has, if it is an old one or nonsense. */
+static uint64_t waiting(const struct bpf_ring *r, uint64_t position)
+{
+	uint64_t bytes = __atomic_load_n(r->producer, __ATOMIC_ACQUIRE) - position;
+
+	return bytes <= r->mask ? bytes : r->mask + 1;
+}
+
 /* Whether there is something at that position, as far as programs have got by now. */
 static bool is_reached(struct bpf_ring *r, uint64_t position)
 {
@@ -43,65 +67,86 @@ static bool is_reached(struct bpf_ring *r, uint64_t position)
 		return true;
 	r->known = __atomic_load_n(r->producer, __ATOMIC_ACQUIRE);
 	if (position < r->known)
-		pybpf_ring_saw(&r->ring, r->known - position);
+		pybpf_ring_saw(&r->ring, waiting(r, position));
 	return position < r->known;
+}
+
+/* Whether a record is within the ring and what is written: it may be gone, where others read as well. */
+static bool is_sound(const struct bpf_ring *r, uint64_t position, uint32_t header)
+{
+	return taken_by(header) <= r->mask + 1 && position + taken_by(header) <= r->known;
 }
 
 static int peek(struct ring *ring, struct record *record)
 {
 	struct bpf_ring *r = (struct bpf_ring *)ring;
-	/* from memory, since another reader may have taken some; that goes well where they take turns */
-	uint64_t position = *r->consumer;
 
-	while (is_reached(r, position)) {
-		uint32_t header = header_at(r, position);
+	for (;;) {
+		uint64_t position = consumed(r);
+		uint32_t header;
+		bool is_busy;
 
-		if (header & BPF_RINGBUF_BUSY_BIT)
-			return 0;
-		r->behind = position + taken_by(header);
-		if (r->behind > r->known)
-			return -EBADMSG;
+		if (!is_reached(r, position))
+			return position > r->known ? -EBADMSG : 0;
+		header = header_at(r, position);
+		is_busy = header & BPF_RINGBUF_BUSY_BIT;
+		if (is_busy || !is_sound(r, position, header)) {
+			if (consumed(r) != position)
+				continue; /* another reader was faster */
+			return is_busy ? 0 : -EBADMSG;
+		}
+		r->start = position;
+		r->end = position + taken_by(header);
 		if (!(header & BPF_RINGBUF_DISCARD_BIT)) {
 			record->data = r->data + (position & r->mask) + BPF_RINGBUF_HDR_SZ;
 			record->size = header;
 			return 1;
 		}
-		position = r->behind;
-		__atomic_store_n(r->consumer, position, __ATOMIC_RELEASE);
+		consume(r, r->start, r->end);
 	}
-	return 0;
 }
 
-static void release(struct ring *ring)
+static bool release(struct ring *ring)
 {
 	struct bpf_ring *r = (struct bpf_ring *)ring;
 
-	__atomic_store_n(r->consumer, r->behind, __ATOMIC_RELEASE);
+	return consume(r, r->start, r->end);
 }
 
-static void copy(struct ring *ring, struct copying *copying)
+/* Copy records from a position on; the one to go on from. */
+static uint64_t copy_from(struct bpf_ring *r, uint64_t position, struct copying *copying)
 {
-	struct bpf_ring *r = (struct bpf_ring *)ring;
-	uint64_t position = *r->consumer;
-
 	while (copying->count < copying->most && is_reached(r, position)) {
 		uint32_t header = header_at(r, position);
-		const char *data = r->data + (position & r->mask) + BPF_RINGBUF_HDR_SZ;
 
 		if (header & BPF_RINGBUF_BUSY_BIT)
 			break;
-		if (position + taken_by(header) > r->known) {
+		if (!is_sound(r, position, header)) {
 			copying->failure = EBADMSG;
 			break;
 		}
 		if (!(header & BPF_RINGBUF_DISCARD_BIT)) {
 			if (!pybpf_suits(copying, header))
 				break;
-			pybpf_copy(copying, data, header);
+			pybpf_copy(copying, r->data + (position & r->mask) + BPF_RINGBUF_HDR_SZ, header);
 		}
 		position += taken_by(header);
 	}
-	__atomic_store_n(r->consumer, position, __ATOMIC_RELEASE);
+	return position;
+}
+
+static void copy(struct ring *ring, struct copying *copying)
+{
+	struct bpf_ring *r = (struct bpf_ring *)ring;
+	struct copying tried;
+	uint64_t start, end;
+
+	do {
+		tried = *copying;
+		start = consumed(r);
+		end = copy_from(r, start, &tried);
+	} while (!consume(r, start, end));
+	*copying = tried;
 }
 
 int pybpf_bpf_ring_run(struct ring *ring, size_t most, struct ring_run *run)
@@ -109,17 +154,17 @@ int pybpf_bpf_ring_run(struct ring *ring, size_t most, struct ring_run *run)
 	struct bpf_ring *r = (struct bpf_ring *)ring;
 	struct record first;
 	int found = peek(ring, &first);
-	uint64_t position;
+	uint64_t position, limit;
 
 	if (found <= 0)
 		return found;
 	run->offset = (size_t)(first.data - r->data);
 	run->size = first.size;
 	run->stride = taken_by(first.size);
-	run->start = position = r->behind - run->stride;
-	is_reached(r, UINT64_MAX); /* all that is there */
+	run->start = position = r->start;
+	limit = position + waiting(r, position);
 	for (run->count = 0; run->count < most; run->count++) {
-		if (position + run->stride > r->known || header_at(r, position) != first.size)
+		if (position + run->stride > limit || header_at(r, position) != first.size)
 			break;
 		position += run->stride;
 	}
@@ -127,14 +172,9 @@ int pybpf_bpf_ring_run(struct ring *ring, size_t most, struct ring_run *run)
 	return 1;
 }
 
-int pybpf_bpf_ring_consume(struct ring *ring, uint64_t start, uint64_t end)
+bool pybpf_bpf_ring_consume(struct ring *ring, const struct ring_run *run)
 {
-	struct bpf_ring *r = (struct bpf_ring *)ring;
-
-	if (*r->consumer != start)
-		return -EBUSY;
-	__atomic_store_n(r->consumer, end, __ATOMIC_RELEASE);
-	return 0;
+	return consume((struct bpf_ring *)ring, run->start, run->end);
 }
 
 const char *pybpf_bpf_ring_memory(const struct ring *ring, size_t *size)
@@ -149,7 +189,7 @@ static uint64_t backlog(const struct ring *ring)
 {
 	const struct bpf_ring *r = (const struct bpf_ring *)ring;
 
-	return __atomic_load_n(r->producer, __ATOMIC_ACQUIRE) - *r->consumer;
+	return waiting(r, consumed(r));
 }
 
 static uint64_t lost(const struct ring *ring)
@@ -158,10 +198,17 @@ static uint64_t lost(const struct ring *ring)
 	return 0; /* the programs alone know */
 }
 
+void pybpf_bpf_ring_keep(struct ring *ring)
+{
+	((struct bpf_ring *)ring)->users++;
+}
+
 static void free_ring(struct ring *ring)
 {
 	struct bpf_ring *r = (struct bpf_ring *)ring;
 
+	if (--r->users)
+		return;
 	if (r->consumer)
 		munmap(r->consumer, r->page_size);
 	if (r->producer)
@@ -195,6 +242,7 @@ int pybpf_bpf_ring_open(int map_fd, size_t size, struct ring **ring)
 	if (!r)
 		return -ENOMEM;
 	r->ring.kind = &bpf_ring_kind;
+	r->users = 1;
 	r->page_size = (size_t)sysconf(_SC_PAGESIZE);
 	r->mask = size - 1;
 	err = map_memory(r, map_fd);

@@ -161,11 +161,12 @@ static void copy(struct ring *ring, struct copying *copying)
 	__atomic_store_n(&p->page->data_tail, position, __ATOMIC_RELEASE);
 }
 
-static void release(struct ring *ring)
+static bool release(struct ring *ring)
 {
 	struct perf_ring *p = (struct perf_ring *)ring;
 
 	__atomic_store_n(&p->page->data_tail, p->behind, __ATOMIC_RELEASE);
+	return true;
 }
 
 static uint64_t backlog(const struct ring *ring)
@@ -238,9 +239,10 @@ static int peek_backwards(struct ring *ring, struct record *record)
 		       : -EBADMSG;
 }
 
-static void release_backwards(struct ring *ring)
+static bool release_backwards(struct ring *ring)
 {
 	((struct perf_ring *)ring)->start_count--;
+	return true;
 }
 
 static void copy_backwards(struct ring *ring, struct copying *copying)

@@ -22,6 +22,9 @@
 /* How many records of one ring come before those of another that waits. */
 #define TURN 64
 
+/* Bytes that rings have around a record, at least. */
+#define HEADER 8
+
 /* After so many records that were there at once, `async for` lets others run. */
 #define ASYNC_TURN 256
 
@@ -42,12 +45,12 @@ struct records {
 	struct ring **rings;
 	uint32_t source_count, ring_count, current, turn;
 	uint32_t since_pause; /* of `async for`, for others to have their turn */
-	uint32_t views; /* that show a ring's memory, which stays until they are gone */
 	bool taking, closed, ordered, in_batch;
 	int failure;	  /* errno of a ring whose memory made no sense */
 	uint64_t horizon; /* what is older may be given in order */
 	PyObject *back;	  /* values that were given back, the next one last */
 	PyObject *error;  /* to be raised when its turn comes */
+	PyObject *undecoded; /* (index of source, bytes) of records whose decoding was interrupted */
 	uint64_t received, bytes, batches, lost, highest;
 	unsigned int generation;
 #ifdef Py_GIL_DISABLED
@@ -117,7 +120,7 @@ static bool enter(struct records *r)
 
 static void close_unused(struct records *r)
 {
-	if (r->closed && !r->views && !r->taking)
+	if (r->closed && !r->taking)
 		close_rings(r);
 }
 
@@ -186,13 +189,16 @@ static bool next_record(struct records *r, struct record *record)
 	return found;
 }
 
-static void release(struct records *r, const struct record *record)
+/* False where another reader of the ring has taken the record. */
+static bool release(struct records *r, const struct record *record)
 {
 	struct ring *ring = r->rings[r->current];
 
+	if (!ring->kind->release(ring))
+		return false;
 	r->received++;
 	r->bytes += record->size;
-	ring->kind->release(ring);
+	return true;
 }
 
 /* ---- values ---------------------------------------------------------------------------------------- */
@@ -224,58 +230,149 @@ static bool is_plain_struct(const struct source *source, const struct ring *ring
 	return source->structs.ctype && record->size - source->size <= ring->slack;
 }
 
-static PyObject *pop_back(struct records *r)
+/* The last of a list of what comes next; NULL: there is none, or an exception. */
+static PyObject *pop(struct records *r, PyObject *list)
 {
-	Py_ssize_t last = PyList_Size(r->back) - 1;
-	PyObject *value = PyList_GetItem(r->back, last);
+	PyObject *value = NULL;
+	Py_ssize_t last;
 
-	Py_XINCREF(value);
-	if (value && PyList_SetSlice(r->back, last, last + 1, NULL) < 0)
-		Py_CLEAR(value);
+	lock(r);
+	last = (list ? PyList_Size(list) : 0) - 1;
+	if (last >= 0) {
+		value = PyList_GetItem(list, last);
+		Py_INCREF(value);
+		if (PyList_SetSlice(list, last, last + 1, NULL) < 0)
+			Py_CLEAR(value);
+	}
+	unlock(r);
 	return value;
 }
 
-static PyObject *raise_kept(struct records *r)
+/* Append to such a list, which is made when it is needed. */
+static int push(struct records *r, PyObject **list, PyObject *value)
 {
-	PyObject *error = r->error;
+	int err = -1;
 
+	lock(r);
+	if (!*list)
+		*list = PyList_New(0);
+	if (*list)
+		err = PyList_Append(*list, value);
+	unlock(r);
+	return err;
+}
+
+static bool has_any(PyObject *list)
+{
+	return list && PyList_Size(list);
+}
+
+/* Raise the exception whose turn it is, if there is one. */
+static void raise_kept(struct records *r)
+{
+	PyObject *error;
+
+	lock(r);
+	error = r->error;
 	r->error = NULL;
-	PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-	Py_DECREF(error);
-	return NULL;
+	unlock(r);
+	if (error)
+		PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+	Py_XDECREF(error);
+}
+
+/* Have a record decoded again, whose decoding was interrupted; the exception stays set. */
+static void keep_undecoded(struct records *r, const struct source *source, PyObject *raw)
+{
+	PyObject *type, *value, *traceback, *kept;
+
+	PyErr_Fetch(&type, &value, &traceback);
+	kept = Py_BuildValue("nO", (Py_ssize_t)(source - r->sources), raw);
+	if (!kept || push(r, &r->undecoded, kept) < 0)
+		PyErr_Clear();
+	Py_XDECREF(kept);
+	PyErr_Restore(type, value, traceback);
+}
+
+/* The value of a record that is not C's to make, from its bytes; takes their reference over. */
+static PyObject *decoded(struct records *r, const struct source *source, PyObject *raw)
+{
+	PyObject *value;
+
+	if (!source->decode)
+		return tagged(source, raw);
+	value = PyObject_CallFunctionObjArgs(source->decode, raw, NULL);
+	if (!value && !PyErr_ExceptionMatches(PyExc_Exception))
+		keep_undecoded(r, source, raw);
+	Py_DECREF(raw);
+	return tagged(source, value);
+}
+
+/* A copy of the next record: a struct, or bytes where it is `raw`; NULL: there is none, or an exception. */
+static PyObject *copy_next(struct records *r, const struct source **source, bool *is_raw)
+{
+	PyObject *value = NULL;
+	struct record record;
+
+	if (!enter(r))
+		return NULL;
+	while (!value && next_record(r, &record)) {
+		*source = &r->sources[r->rings[r->current]->source];
+		*is_raw = !is_plain_struct(*source, r->rings[r->current], &record);
+		value = *is_raw ? PyBytes_FromStringAndSize(record.data, record.size)
+				: new_struct(*source, &record);
+		if (!value)
+			break;
+		if (!release(r, &record))
+			Py_CLEAR(value);
+	}
+	leave(r);
+	return value;
+}
+
+static PyObject *decode_kept(struct records *r, PyObject *kept)
+{
+	PyObject *value = NULL, *raw;
+	Py_ssize_t source;
+
+	if (PyArg_ParseTuple(kept, "nO", &source, &raw)) {
+		Py_INCREF(raw);
+		value = decoded(r, &r->sources[source], raw);
+	}
+	Py_DECREF(kept);
+	return value;
+}
+
+/* What comes before all that is in the rings; NULL: nothing, or an exception. */
+static PyObject *take_kept(struct records *r)
+{
+	PyObject *value = pop(r, r->back);
+
+	if (value || PyErr_Occurred())
+		return value;
+	raise_kept(r);
+	if (PyErr_Occurred())
+		return NULL;
+	value = pop(r, r->undecoded);
+	return value ? decode_kept(r, value) : NULL;
 }
 
 /* The next record's value; NULL: there is none, or an exception. */
 static PyObject *take(struct records *r)
 {
-	struct record record;
-	struct source *source;
+	const struct source *source = NULL;
+	bool is_raw = false;
 	PyObject *value;
-	bool is_raw;
 
-	if (r->back && PyList_Size(r->back))
-		return pop_back(r);
-	if (r->error)
-		return raise_kept(r);
-	if (!enter(r))
-		return NULL;
-	if (!next_record(r, &record)) {
-		leave(r);
-		return NULL;
+	if (has_any(r->back) || r->error || has_any(r->undecoded)) {
+		value = r->generation == generation ? take_kept(r) : NULL;
+		if (value || PyErr_Occurred())
+			return value;
 	}
-	source = &r->sources[r->rings[r->current]->source];
-	is_raw = !is_plain_struct(source, r->rings[r->current], &record);
-	value = is_raw ? PyBytes_FromStringAndSize(record.data, record.size) : new_struct(source, &record);
+	value = copy_next(r, &source, &is_raw);
 	if (value)
-		release(r, &record);
-	leave(r);
-	if (value && is_raw && source->decode) {
-		PyObject *raw = value;
-
-		value = PyObject_CallFunctionObjArgs(source->decode, raw, NULL);
-		Py_DECREF(raw);
-	}
-	return tagged(source, value);
+		value = is_raw ? decoded(r, source, value) : tagged(source, value);
+	return value;
 }
 
 /* Keep the exception that is set for the next take(). */
@@ -287,7 +384,7 @@ static void keep_error(struct records *r)
 	PyErr_NormalizeException(&type, &value, &traceback);
 	if (traceback)
 		PyException_SetTraceback(value, traceback);
-	r->error = value; /* there is none yet: take() raises it first */
+	r->error = value; /* there is none yet */
 	Py_XDECREF(type);
 	Py_XDECREF(traceback);
 }
@@ -311,18 +408,24 @@ static PyObject *records_backlog(PyObject *object, PyObject *unused)
 	return PyLong_FromUnsignedLongLong(waiting((struct records *)object));
 }
 
+/* Bytes of what was taken, with the least that rings have around a record. */
+static uint64_t taken(const struct records *r)
+{
+	return r->bytes + HEADER * r->received;
+}
+
 /*
  * Where taking what waits ends: when as many bytes were taken as wait now.  Programs may write
  * faster than records are taken.
  */
 static uint64_t end_of_present(struct records *r)
 {
-	return r->bytes + waiting(r);
+	return taken(r) + waiting(r);
 }
 
 static bool is_present(const struct records *r, uint64_t end, Py_ssize_t count)
 {
-	return !count || r->bytes < end || (r->back && PyList_Size(r->back));
+	return !count || taken(r) < end || has_any(r->back) || has_any(r->undecoded);
 }
 
 static PyObject *records_take(PyObject *object, PyObject *arguments)
@@ -346,7 +449,8 @@ static PyObject *records_take(PyObject *object, PyObject *arguments)
 			break;
 	}
 	if (PyErr_Occurred()) {
-		if (!count)
+		/* Ctrl-C does not wait its turn; nor can a second error, which another thread comes with */
+		if (!count || r->error || !PyErr_ExceptionMatches(PyExc_Exception))
 			return NULL;
 		keep_error(r); /* after those that went well */
 	}
@@ -355,9 +459,7 @@ static PyObject *records_take(PyObject *object, PyObject *arguments)
 
 static int give_back(struct records *r, PyObject *value)
 {
-	if (!r->back)
-		r->back = PyList_New(0);
-	return r->back ? PyList_Append(r->back, value) : -1;
+	return push(r, &r->back, value);
 }
 
 static PyObject *records_give_back(PyObject *object, PyObject *list)
@@ -376,15 +478,20 @@ static PyObject *records_take_back(PyObject *object, PyObject *arguments)
 
 	if (!PyArg_ParseTuple(arguments, "O!n", &PyList_Type, &list, &most))
 		return NULL;
-	for (count = 0; count < most && r->back && PyList_Size(r->back); count++) {
-		PyObject *value = pop_back(r);
-		int err = value ? PyList_Append(list, value) : -1;
+	for (count = 0; count < most && r->generation == generation; count++) {
+		PyObject *value = pop(r, r->back);
+		int err;
 
-		Py_XDECREF(value);
+		if (!value)
+			break;
+		err = PyList_Append(list, value);
+		Py_DECREF(value);
 		if (err < 0)
 			return NULL;
 	}
-	return PyLong_FromSsize_t(count);
+	if (!count && !PyErr_Occurred())
+		raise_kept(r);
+	return PyErr_Occurred() ? NULL : PyLong_FromSsize_t(count);
 }
 
 static PyObject *records_deliver(PyObject *object, PyObject *callback)
@@ -439,7 +546,7 @@ static void copy_ordered(struct records *r, struct copying *copying)
 /* Ring by ring, beginning with another one each time. */
 static void copy_in_turn(struct records *r, struct copying *copying)
 {
-	for (uint32_t i = 0; i < r->ring_count && !copying->other; i++) {
+	for (uint32_t i = 0; i < r->ring_count && copying->other < 0; i++) {
 		struct ring *ring;
 
 		r->current = r->current + 1 < r->ring_count ? r->current + 1 : 0;
@@ -452,11 +559,13 @@ static void copy_in_turn(struct records *r, struct copying *copying)
 static PyObject *records_copy(PyObject *object, PyObject *arguments)
 {
 	struct records *r = (struct records *)object;
-	struct copying copying = {.count = 0};
+	struct copying copying = {.other = -1};
+	PyObject *counts, *count;
 	unsigned long long address;
 	Py_ssize_t size, most;
+	int err;
 
-	if (!PyArg_ParseTuple(arguments, "Knn", &address, &size, &most))
+	if (!PyArg_ParseTuple(arguments, "KnnO!", &address, &size, &most, &PyList_Type, &counts))
 		return NULL;
 	copying.to = (char *)(uintptr_t)address;
 	copying.size = (size_t)size;
@@ -469,29 +578,51 @@ static PyObject *records_copy(PyObject *object, PyObject *arguments)
 	}
 	if (copying.failure)
 		r->failure = copying.failure;
-	return Py_BuildValue("KI", (unsigned long long)copying.count, copying.other);
+	count = PyLong_FromUnsignedLongLong(copying.count);
+	err = count ? PyList_Append(counts, count) : -1;
+	Py_XDECREF(count);
+	return err < 0 ? NULL : PyLong_FromLongLong(copying.other);
 }
 
-/* Where a BPF ring buffer's data is, and how long the two mappings of it are. */
-static PyObject *records_memory(PyObject *object, PyObject *unused)
-{
-	struct records *r = (struct records *)object;
-	const char *start = NULL;
-	size_t size = 0;
+/* Records that are shown where they are; their ring stays for as long. */
+struct shown {
+	struct ring *ring;
+	struct ring_run run;
+};
 
-	(void)unused;
-	if (enter(r)) {
-		start = pybpf_bpf_ring_memory(r->rings[0], &size);
-		leave(r);
-	}
-	return Py_BuildValue("Kn", (unsigned long long)(uintptr_t)start, (Py_ssize_t)size);
+/* Not before finalizers have run that may use an array, as a part of collected garbage would. */
+static void free_shown(PyObject *capsule)
+{
+	struct shown *shown = PyCapsule_GetPointer(capsule, NULL);
+
+	shown->ring->kind->free(shown->ring);
+	PyMem_Free(shown);
+}
+
+static PyObject *new_shown(struct ring *ring, const struct ring_run *run)
+{
+	struct shown *shown = PyMem_Malloc(sizeof(*shown));
+	PyObject *capsule;
+
+	if (!shown)
+		return PyErr_NoMemory();
+	*shown = (struct shown){ring, *run};
+	capsule = PyCapsule_New(shown, NULL, free_shown);
+	if (capsule)
+		pybpf_bpf_ring_keep(ring);
+	else
+		PyMem_Free(shown);
+	return capsule;
 }
 
 static PyObject *records_view(PyObject *object, PyObject *arguments)
 {
 	struct records *r = (struct records *)object;
+	PyObject *shown = NULL;
 	struct ring_run run;
+	const char *memory;
 	Py_ssize_t most;
+	size_t size;
 	int found;
 
 	if (!PyArg_ParseTuple(arguments, "n", &most))
@@ -499,48 +630,37 @@ static PyObject *records_view(PyObject *object, PyObject *arguments)
 	if (!enter(r))
 		Py_RETURN_NONE;
 	found = pybpf_bpf_ring_run(r->rings[0], (size_t)most, &run);
-	r->views += found > 0;
-	leave(r);
-	if (found < 0)
+	memory = pybpf_bpf_ring_memory(r->rings[0], &size);
+	if (found > 0)
+		shown = new_shown(r->rings[0], &run);
+	else if (found < 0)
 		r->failure = -found;
+	leave(r);
 	if (found <= 0)
 		Py_RETURN_NONE;
-	return Py_BuildValue("nnnIKK", (Py_ssize_t)run.offset, (Py_ssize_t)run.count, (Py_ssize_t)run.stride,
-			     run.size, (unsigned long long)run.start, (unsigned long long)run.end);
-}
-
-static PyObject *records_consume_view(PyObject *object, PyObject *arguments)
-{
-	struct records *r = (struct records *)object;
-	unsigned long long start, end;
-	unsigned int size;
-	Py_ssize_t count;
-	int err = 0;
-
-	if (!PyArg_ParseTuple(arguments, "nIKK", &count, &size, &start, &end))
+	if (!shown)
 		return NULL;
-	if (enter(r)) {
-		err = pybpf_bpf_ring_consume(r->rings[0], start, end);
-		if (!err) {
-			r->batches++;
-			r->received += (uint64_t)count;
-			r->bytes += (uint64_t)count * size;
-		}
-		leave(r);
-	}
-	return PyLong_FromLong(err);
+	return Py_BuildValue("NKnnnnI", shown, (unsigned long long)(uintptr_t)memory, (Py_ssize_t)size,
+			     (Py_ssize_t)run.offset, (Py_ssize_t)run.count, (Py_ssize_t)run.stride, run.size);
 }
 
-static PyObject *records_end_view(PyObject *object, PyObject *unused)
+static PyObject *records_consume_view(PyObject *object, PyObject *capsule)
 {
+	struct shown *shown = PyCapsule_GetPointer(capsule, NULL);
 	struct records *r = (struct records *)object;
 
-	(void)unused;
+	if (!shown)
+		return NULL;
+	if (r->generation != generation)
+		Py_RETURN_TRUE; /* they are the parent's */
+	if (!pybpf_bpf_ring_consume(shown->ring, &shown->run))
+		Py_RETURN_FALSE;
 	lock(r);
-	r->views--;
-	close_unused(r);
+	r->batches++;
+	r->received += shown->run.count;
+	r->bytes += shown->run.count * shown->run.size;
 	unlock(r);
-	Py_RETURN_NONE;
+	Py_RETURN_TRUE;
 }
 
 /* ---- asyncio --------------------------------------------------------------------------------------- */
@@ -799,6 +919,7 @@ static int records_traverse(PyObject *object, visitproc visit, void *arg)
 	}
 	Py_VISIT(r->back);
 	Py_VISIT(r->error);
+	Py_VISIT(r->undecoded);
 	return 0;
 }
 
@@ -811,6 +932,7 @@ static int records_clear(PyObject *object)
 	clear_sources(r);
 	Py_CLEAR(r->back);
 	Py_CLEAR(r->error);
+	Py_CLEAR(r->undecoded);
 	return 0;
 }
 
@@ -847,17 +969,15 @@ static PyMethodDef methods[] = {
 	{"_deliver", records_deliver, METH_O,
 	 "_deliver(callback)\n--\n\nCall it with what waits, one by one; how many."},
 	{"_copy", records_copy, METH_VARARGS,
-	 "_copy(address, size, most)\n--\n\n"
-	 "Copy records of that size; how many, and the size of one that ended it, else 0."},
-	{"_memory", records_memory, METH_NOARGS,
-	 "_memory()\n--\n\nAddress and length of a BPF ring buffer's data."},
+	 "_copy(address, size, most, counts)\n--\n\n"
+	 "Copy records of that size and append how many; the size of one that ended it, else -1."},
 	{"_view", records_view, METH_VARARGS,
-	 "_view(most)\n--\n\nThe next alike records of a BPF ring buffer in that memory: (offset of the first, how\n"
-	 "many, bytes from one to the next, size, start, end); None where there are none."},
-	{"_consume_view", records_consume_view, METH_VARARGS,
-	 "_consume_view(count, size, start, end)\n--\n\nGive those back to the kernel; 0 or a negative errno."},
-	{"_end_view", records_end_view, METH_NOARGS,
-	 "_end_view()\n--\n\nNothing shows the memory any more; for each _view() that was not None."},
+	 "_view(most)\n--\n\nThe next alike records of a BPF ring buffer where they are: (what keeps the memory,\n"
+	 "its address and length, offset of the first, how many, bytes from one to the next, size);\n"
+	 "None where there are none."},
+	{"_consume_view", records_consume_view, METH_O,
+	 "_consume_view(what keeps the memory)\n--\n\n"
+	 "Give those back to the kernel, also after closing; whether they were still there."},
 	{"_account", records_account, METH_NOARGS,
 	 "_account()\n--\n\n(received, bytes, batches, lost, highest backlog)"},
 	{"_backlog", records_backlog, METH_NOARGS, "_backlog()\n--\n\nBytes that wait in the rings."},

@@ -21,7 +21,7 @@ struct copying {
 	char *to;
 	size_t size, most;	/* most: how many there is room for */
 	uint64_t count, bytes;	/* of those copied; bytes with what rounds records up */
-	uint32_t other;		/* the size that ended it; 0: none */
+	int64_t other;		/* the size that ended it; -1: none */
 	int failure;		/* errno */
 };
 
@@ -48,8 +48,11 @@ struct ring;
 struct ring_kind {
 	/* 1 with the next record, 0 where there is none yet, or a negative errno. */
 	int (*peek)(struct ring *ring, struct record *record);
-	/* Give the record of the last peek back to the kernel as room for others. */
-	void (*release)(struct ring *ring);
+	/*
+	 * Give the record of the last peek back to the kernel as room for others.  False where another
+	 * reader of the ring has done so: what was copied of it may be anything.
+	 */
+	bool (*release)(struct ring *ring);
 	/* Copy and release records as long as they suit. */
 	void (*copy)(struct ring *ring, struct copying *copying);
 	/* Bytes that wait, what stands around records included. */
@@ -85,8 +88,11 @@ int pybpf_bpf_ring_open(int map_fd, size_t size, struct ring **ring);
 /* The records that wait, up to `most` and as far as they are alike: 1, 0 or a negative errno. */
 int pybpf_bpf_ring_run(struct ring *ring, size_t most, struct ring_run *run);
 
-/* Give them back; -EBUSY where somebody else has done so meanwhile. */
-int pybpf_bpf_ring_consume(struct ring *ring, uint64_t start, uint64_t end);
+/* Give them back; false where another reader has done so with some. */
+bool pybpf_bpf_ring_consume(struct ring *ring, const struct ring_run *run);
+
+/* Keep the ring, and thereby its memory: free() has to come once more. */
+void pybpf_bpf_ring_keep(struct ring *ring);
 
 /* The memory of its records, and how long it is: twice the ring, so that all are in one part. */
 const char *pybpf_bpf_ring_memory(const struct ring *ring, size_t *size);

@@ -18,8 +18,16 @@ from pybpf import _native, drops, record_types
 from pybpf._handles import Uncopyable, warn_unclosed
 from pybpf._native import Records
 from pybpf.constants import MapType
-from pybpf.errors import ClosedError, KernelError, LayoutError, NotSupportedError, StateError
+from pybpf.errors import (
+    BusyError,
+    ClosedError,
+    KernelError,
+    LayoutError,
+    NotSupportedError,
+    StateError,
+)
 from pybpf.kernel import explained
+from pybpf.object_map import ObjectMap
 from pybpf.waiting import Deadline, Waiter
 
 TYPE_CHECKING = False
@@ -35,24 +43,30 @@ if TYPE_CHECKING:
     from pybpf.map import Map
     from pybpf.object import Object
     from pybpf.record_types import RecordTypeArgument
-    from pybpf.ring_view import ViewRun
+    from pybpf.ring_view import Shown
 
 _MOST = sys.maxsize
 # A record may wait that cannot be taken yet, because a program is writing it or others come first;
 # then the descriptor says that there is something.
 _BUSY_SECONDS = 0.001
 _DRAIN_SECONDS = 1.0
+_HEADER = 8
 _PERF_PAGES = 64
 
 
 class Source:
     """One map of a reader, and what its records are."""
 
-    def __init__(self, name: str, map: Map, type: RecordTypeArgument | None) -> None:
+    def __init__(
+        self, name: str, map: Map, type: RecordTypeArgument | None, is_tagged: bool
+    ) -> None:
         self.name = name
         self.map = map
+        self.is_tagged = is_tagged
         given = map._record_type() if type is None else type
         self.type = record_types.resolve(given, map._record_btf)
+        if type is not None and isinstance(map, ObjectMap) and (declared := map._record_type()):
+            self.type.require_like(declared)
 
     def decode(self, data: bytes) -> Any:
         """The value of a record that C does not know; a LayoutError has the record with it."""
@@ -62,6 +76,15 @@ class Source:
             wrong = LayoutError(f"a record of map {self.name!r}: {error}")
             wrong.record = data
             raise wrong from None
+
+    def value_of(self, data: bytes) -> Any:
+        """What a reader gives for a record."""
+        value = self.decode(data)
+        return (self.name, value) if self.is_tagged else value
+
+    def bytes_of(self, value: Any) -> bytes:
+        """A record again, from what a reader gave for it."""
+        return self.type.encode(value[1] if self.is_tagged else value)
 
     @property
     def is_ring(self) -> bool:
@@ -81,9 +104,9 @@ class Reader(Records, Uncopyable):
     close() may come from any thread or signal handler and ends every wait at once.  What was not
     read stays in the rings: drain() takes it out, when the producers are closed.
 
-    A ring has one consumer: two readers of one process share its records between them; readers
-    in two processes disturb each other.  Threads may share one reader.  A fork's child cannot read
-    (StateError).
+    Threads may share one reader.  Several readers of one ring buffer, in one process or in many,
+    share its records: each goes to one of them.  A fork's child cannot read with its parent's
+    reader (StateError), but may make its own.
     """
 
     def __init__(
@@ -105,8 +128,9 @@ class Reader(Records, Uncopyable):
         that records begin with chooses (enumerators' names are numbers too, and records under other
         numbers are bytes); or a function that is given a record's bytes and returns a type.  Unless
         given, what the map's declaration names (``__type(value, struct event)``), else bytes, which
-        are also to be had by ``type=bytes``.  A record shorter than its type raises LayoutError,
-        whose ``record`` has it; bytes behind a struct stay with it.
+        are also to be had by ``type=bytes``.  A ctypes class of the declared type's size must be
+        laid out like that.  A record shorter than its type raises LayoutError, whose ``record`` has
+        it; bytes behind a struct stay with it.
 
         For perf event arrays, which need CAP_PERFMON: each CPU has a ring of ``pages`` pages, a
         power of two.  The reader is woken when ``wakeup_events`` records wait on a CPU, or
@@ -129,7 +153,7 @@ class Reader(Records, Uncopyable):
             if ordered and any(source.is_ring for source in self._sources):
                 raise LayoutError("records of ring buffers have no time to order them by")
             for source in self._sources:
-                self._add(source, not _is_one(maps), perf)
+                self._add(source, perf)
         except BaseException:
             self.close()
             raise
@@ -139,11 +163,11 @@ class Reader(Records, Uncopyable):
     def _names(self) -> str:
         return ", ".join(source.name for source in self._sources)
 
-    def _add(self, source: Source, tagged: bool, perf: tuple[Any, ...]) -> None:
+    def _add(self, source: Source, perf: tuple[Any, ...]) -> None:
         source.map.fileno()  # which says whether it is closed
         known = source.type
         decode = None if known.is_raw else source.decode
-        name = source.name if tagged else None
+        name = source.name if source.is_tagged else None
         self._add_source(name, known.structs, known.size, decode, ctypes.addressof)
         if source.is_ring:
             self._add_bpf_ring(source)
@@ -268,13 +292,25 @@ class Reader(Records, Uncopyable):
         taken: list[Any] = []
         try:
             deadline = Deadline(_DRAIN_SECONDS)
-            while self._take(taken, _MOST) or (self._backlog() and deadline.left() > 0):
-                self._waiter.pause(_BUSY_SECONDS if self._backlog() else 0)
-            self._require_usable()
+            end = self._taken() + self._backlog()
+            self._take(taken, _MOST)
+            while self._backlog() and self._taken() < end and deadline.left() > 0:
+                if any(self._state()):
+                    break
+                self._waiter.pause(_BUSY_SECONDS)
+                self._take(taken, _MOST)
+            self._take_back(taken, 1)  # raises the error that comes after what went well
+            if not taken:
+                self._require_usable()
             return taken
         except BaseException:
             self._give_back(taken)
             raise
+
+    def _taken(self) -> int:
+        """Bytes that were taken out of the rings, with the least that is around records there."""
+        received, size, *_ = self._account()
+        return size + _HEADER * received
 
     def _next(self) -> Any:
         """What iterating gives when nothing is there."""
@@ -300,27 +336,28 @@ class Reader(Records, Uncopyable):
         source = self._only_source("read_numpy")
         dtype, most = source.type.dtype(), _MOST if max is None else _at_least_one(max)
         given_back: list[Any] = []
-        array: Any = None
-
-        def take() -> int:
-            nonlocal array
-            if self._take_back(given_back, most):
-                array = ring_view.joined([source.type.encode(each) for each in given_back], dtype)
-            else:
-                array = ring_view.copy(self, source.name, dtype, most)
-            return len(array)
-
-        self._when_there(take, timeout)
-        return array
+        copies = ring_view.Copies(self, source.name, dtype)
+        try:
+            self._when_there(
+                lambda: self._take_back(given_back, most) or copies.take(most), timeout
+            )
+            if given_back:
+                return ring_view.joined([source.bytes_of(each) for each in given_back], dtype)
+            return copies.array()
+        except BaseException:
+            self._give_back(given_back)
+            self._give_back([source.value_of(each) for each in copies.parts()])
+            raise
 
     def view(self, *, max: int | None = None, timeout: float | None = None) -> View:
         """``with reader.view() as array``: records that wait where they are, without a copy.
 
         A read-only structured array over the ring's own memory, of records of one size that follow
         each other; empty where none came in ``timeout`` seconds.  The block's end gives them back
-        to the kernel, but where it ends by an exception, they come again.  Then the array is empty:
-        using it, or what was made from it, is an error.  BusyError where plain arrays
-        (numpy.asarray()) or buffers still show the ring; copy what should outlive the block.
+        to the kernel, but where it ends by an exception, they come again.  Then the array and what
+        was cut out of it are of no use: ClosedError.  Copies, and what was computed, stay.
+        BusyError where plain arrays (numpy.asarray()) still show the ring, whose records then stay
+        in it.  numpy does not tell of memoryviews and ``flat``: past the block they show anything.
 
         For a reader of one ring buffer; NotSupportedError for others.  Needs numpy.
         """
@@ -496,41 +533,60 @@ class View:
         self._source = source
         self._most = most
         self._timeout = timeout
-        self._run: ViewRun | None = None
+        self._given_back: list[Any] = []
+        self._shown: Shown | None = None
 
     def __enter__(self) -> numpy.ndarray[Any, Any]:
-        from pybpf.ring_view import ViewRun
+        from pybpf import ring_view
 
         dtype = self._source.type.dtype()
+        try:
+            self._reader._when_there(lambda: self._look(dtype), self._timeout)
+            if self._shown is not None:
+                return self._shown.array
+            parts = [self._source.bytes_of(each) for each in self._given_back]
+            return ring_view.joined(parts, dtype)
+        except BaseException:
+            self._end(consume=False)
+            raise
 
-        def look() -> bool:
-            self._run = ViewRun(self._reader, self._source.name, dtype, self._most)
-            return bool(self._run)
+    def _look(self, dtype: numpy.dtype[Any]) -> bool:
+        from pybpf import ring_view
 
-        self._reader._when_there(look, self._timeout)
-        assert self._run is not None
-        return self._run.array
+        if self._reader._take_back(self._given_back, self._most):
+            return True
+        self._shown = ring_view.shown(self._reader, self._source.name, dtype, self._most)
+        return self._shown is not None
 
     def __exit__(self, kind: object, *exception: object) -> None:
-        run = self._run
-        if run is not None and not run.end(consume=kind is None):
-            raise StateError(
-                f"another reader of map {self._source.name!r} took these records meanwhile"
+        self._end(consume=kind is None)
+
+    def _end(self, consume: bool) -> None:
+        given_back, self._given_back = self._given_back, []
+        shown, self._shown = self._shown, None
+        if not consume:
+            self._reader._give_back(given_back)
+        if shown is None:
+            return
+        is_unused = shown.end()
+        if consume and not is_unused:
+            raise BusyError(
+                "an array that was made from this view still shows the ring, whose records stay "
+                "in it therefore: copy what is needed for longer than the view"
             )
-
-
-def _is_one(maps: object) -> bool:
-    return hasattr(maps, "max_entries")
+        if consume:
+            shown.consume()
 
 
 def _sources(maps: Any, type: RecordTypeArgument | None) -> list[Source]:
-    if _is_one(maps):
+    is_tagged = not hasattr(maps, "max_entries")
+    if not is_tagged:
         maps = {maps.name: maps}
     elif not isinstance(maps, Mapping):
         maps = {map.name: map for map in maps}
     if not maps:
         raise LayoutError("a reader needs at least one map")
-    return [Source(name, map, type) for name, map in maps.items()]
+    return [Source(name, map, type, is_tagged) for name, map in maps.items()]
 
 
 def _at_least_one(most: int) -> int:

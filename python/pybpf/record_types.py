@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     """What may be given for a record's type; None is bytes."""
 
 
+_Simple: Any = ctypes.c_int.__mro__[1]  # of c_int and its like, which have a value each
+_INTEGERS = tuple("bBhHiIlLqQ")
+_ADDRESSES = tuple("OzZ")  # py_object, c_char_p, c_wchar_p
+
+
 class RecordType:
     """Records as the bytes that they are; subclasses make more of them."""
 
@@ -52,6 +57,9 @@ class RecordType:
         """Of arrays of records; LayoutError where those have no single one."""
         raise LayoutError(f"{self} have no dtype: name their type, or read them one by one")
 
+    def require_like(self, declared: Type) -> None:
+        """LayoutError where this is a class of the declared type's size, but laid out otherwise."""
+
     def first_number(self) -> _Number:
         """What a table tells records of several types apart by."""
         raise LayoutError(f"{self} do not begin with a number, by which a table could choose")
@@ -69,12 +77,11 @@ class _Number:
         self.signed = signed
         self.names = names
 
-    def read(self, data: bytes) -> int:
-        return int.from_bytes(data[: self.size], self.order, signed=self.signed)
+    def encode(self, number: int) -> bytes:
+        return number.to_bytes(self.size, self.order, signed=self.signed)
 
-    @property
-    def place(self) -> tuple[int, str]:
-        return self.size, self.order
+    def __str__(self) -> str:
+        return f"a number of {self.size} bytes, {self.order}-endian"
 
 
 class _Btf(RecordType):
@@ -120,7 +127,9 @@ class _Ctypes(RecordType):
     is_raw = False
 
     def __init__(self, ctype: type[Any]) -> None:
+        _refuse_addresses(ctype)
         self._ctype = ctype
+        self._new: Any = ctype.__new__  # as in C, without __init__
         self._dtype: numpy.dtype[Any] | None = None
         self.size = ctypes.sizeof(ctype)
         if issubclass(ctype, ctypes.Structure | ctypes.Union):
@@ -131,31 +140,43 @@ class _Ctypes(RecordType):
             raise LayoutError(
                 f"{self._ctype.__name__} takes {self.size} bytes, {len(data)} are given"
             )
-        value = self._ctype()
+        value: Any = self._new(self._ctype)
         if len(data) > self.size:
             ctypes.resize(value, len(data))
         ctypes.memmove(ctypes.addressof(value), data, len(data))
-        return value if self.structs is not None else getattr(value, "value", value)
+        return value.value if issubclass(self._ctype, _Simple) else value
 
     def encode(self, value: Any) -> bytes:
         return bytes(value if isinstance(value, self._ctype) else self._ctype(value))
+
+    def require_like(self, declared: Type) -> None:
+        if self.structs is not None and self.size == declared.size:
+            declared.check_layout(self._ctype)
 
     def dtype(self) -> numpy.dtype[Any]:
         if self._dtype is None:  # which takes long to make
             import numpy
 
-            self._dtype = numpy.dtype(self._ctype)
+            try:
+                self._dtype = numpy.dtype(self._ctype)
+            except (TypeError, ValueError, NotImplementedError) as error:
+                raise LayoutError(
+                    f"numpy has no dtype of {self._ctype.__name__}: {error}"
+                ) from None
         return self._dtype
 
     def first_number(self) -> _Number:
         inner: Any = self._ctype
-        order = sys.byteorder
-        while hasattr(inner, "_fields_") and inner._fields_:
-            if hasattr(inner, "_swappedbytes_"):
-                order = "big" if sys.byteorder == "little" else "little"
-            inner = inner._fields_[0][1]
-        if not isinstance(getattr(inner, "_type_", None), str):
+        while hasattr(inner, "_fields_"):
+            # the fields of a base come first
+            own = [each.__dict__.get("_fields_") for each in inner.__mro__]
+            _, inner, *bits = next((fields[0] for fields in own[::-1] if fields), ("", None))
+            if bits:
+                return super().first_number()
+        if getattr(inner, "_type_", None) not in _INTEGERS:
             return super().first_number()
+        big = getattr(inner, "__ctype_be__", None)
+        order = "big" if inner is big else "little"
         return _Number(ctypes.sizeof(inner), order, inner(-1).value < 0, {})
 
     def __str__(self) -> str:
@@ -168,6 +189,8 @@ class _Dtype(RecordType):
     is_raw = False
 
     def __init__(self, dtype: numpy.dtype[Any]) -> None:
+        if dtype.hasobject or not dtype.itemsize:
+            raise LayoutError(f"{dtype!r} is no type of records: their bytes are no such values")
         self._dtype = dtype
         self.size = dtype.itemsize
 
@@ -178,13 +201,18 @@ class _Dtype(RecordType):
             raise LayoutError(f"{self._dtype} takes {self.size} bytes, {len(data)} are given")
         return numpy.frombuffer(data, self._dtype, 1)[0]
 
+    def encode(self, value: Any) -> bytes:
+        return bytes(value.tobytes())
+
     def dtype(self) -> numpy.dtype[Any]:
         return self._dtype
 
     def first_number(self) -> _Number:
         inner: Any = self._dtype
         while inner.names:
-            inner = inner.fields[inner.names[0]][0]
+            inner, offset, *_ = min(inner.fields.values(), key=_offset)
+            if offset:
+                return super().first_number()
         if inner.kind not in "iu":
             return super().first_number()
         order = {"<": "little", ">": "big"}.get(inner.byteorder, sys.byteorder)
@@ -220,33 +248,60 @@ class _Table(RecordType):
     def __init__(self, types: Mapping[Any, RecordType]) -> None:
         if not types:
             raise LayoutError("a table of record types is empty")
-        numbers = {key: record_type.first_number() for key, record_type in types.items()}
-        self._number = next(iter(numbers.values()))
-        for key, number in numbers.items():
-            if number.place != self._number.place:
+        number = next(iter(types.values())).first_number()
+        self._size = number.size
+        self._types: dict[bytes, RecordType] = {}
+        for key, each in types.items():
+            own = each.first_number()
+            if (own.size, own.order) != (number.size, number.order):
                 raise LayoutError(
-                    f"{types[key]} begin with a number of {number.size} bytes, others with one of "
-                    f"{self._number.size}: a function of the bytes may choose instead of a table"
+                    f"{each} begin with {own}, others of the table with {number}: "
+                    "a function of the bytes may choose instead of a table"
                 )
-        self._types = {_value_of(key, number): types[key] for key, number in numbers.items()}
+            start = _start_of(key, own)
+            if start in self._types:
+                raise LayoutError(f"{key!r} stands twice in a table of record types")
+            self._types[start] = each
 
     def decode(self, data: bytes) -> Any:
-        found = self._types.get(self._number.read(data))
+        found = self._types.get(data[: self._size])
         return data if found is None else found.decode(data)
 
     def __str__(self) -> str:
         return "records of several types"
 
 
-def _value_of(key: Any, number: _Number) -> int:
-    """The number under which a table has a type: itself, or an enumerator's name."""
+def _start_of(key: Any, number: _Number) -> bytes:
+    """What the records begin with that a table has under a number, or an enumerator's name."""
     if isinstance(key, str):
         if key not in number.names:
             raise NotFoundError("enumerator", key, number.names)
-        return number.names[key]
+        key = number.names[key]
     if not isinstance(key, int):
         raise LayoutError(f"a table of record types has numbers as keys, not {key!r}")
-    return key
+    try:
+        return number.encode(key)
+    except OverflowError:
+        raise LayoutError(f"no record begins with {key}: that is {number}") from None
+
+
+def _offset(field: Any) -> int:
+    return int(field[1])
+
+
+def _refuse_addresses(ctype: Any) -> None:
+    """LayoutError where ctypes would follow an address in a record: it is none of this process."""
+    if hasattr(ctype, "_fields_"):
+        for each in ctype.__mro__:
+            for field in each.__dict__.get("_fields_", ()):
+                _refuse_addresses(field[1])
+    elif hasattr(ctype, "_length_"):
+        _refuse_addresses(ctype._type_)
+    elif getattr(ctype, "_type_", None) in _ADDRESSES:
+        raise LayoutError(
+            f"a record has no {ctype.__name__}, which would be an address in this process: "
+            "ctypes.c_void_p takes the number as it is"
+        )
 
 
 def resolve(given: Any, types: Callable[[], Btf | None]) -> RecordType:
@@ -272,7 +327,9 @@ def resolve(given: Any, types: Callable[[], Btf | None]) -> RecordType:
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(given, numpy.dtype):
         return _Dtype(given)
-    if callable(given):
+    if numpy is not None and isinstance(given, type) and issubclass(given, numpy.generic):
+        return _Dtype(numpy.dtype(given))
+    if callable(given) and not isinstance(given, type):
         return _chosen(given, types)
     raise LayoutError(f"{given!r} is no type of records")
 
@@ -281,6 +338,8 @@ def _chosen(choose: Callable[[bytes], Any], types: Callable[[], Btf | None]) -> 
     known: dict[Any, RecordType] = {}
 
     def resolved(answer: Any) -> RecordType:
+        if isinstance(answer, Mapping):  # which is no key
+            return resolve(answer, types)
         found = known.get(answer)
         if found is None:
             found = known[answer] = resolve(answer, types)

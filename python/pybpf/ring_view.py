@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 
-from pybpf.errors import BusyError, LayoutError
+from pybpf.errors import ClosedError, LayoutError, StateError
 
 try:
     import numpy as np
@@ -34,51 +34,72 @@ class RingArray(np.ndarray):
     Single structs that are taken out of it are copies.
     """
 
-    _shown: _Shown | None
+    _shown: Shown | None
 
     def __array_finalize__(self, source: Any) -> None:
-        self._shown = getattr(source, "_shown", None)
-        if self._shown is not None:
-            self._shown.arrays.append(weakref.ref(self))
+        self._shown = None
+        shown = getattr(source, "_shown", None)
+        if shown is not None and shown.has(self):
+            shown.adopt(self)
 
     def __getitem__(self, key: Any) -> Any:
-        found = super().__getitem__(key)
-        return found.copy() if isinstance(found, np.void) else found
+        shown = self._shown
+        if shown is None:  # a copy, or computed
+            return super().__getitem__(key)
+        shown.require_open()
+        # Indexed as a plain array, so that the base of plain arrays made from it is the memory.
+        found: Any = self.view(np.ndarray)[key]
+        if isinstance(found, np.void):
+            return found.copy()
+        return shown.adopt(found.view(RingArray)) if shown.is_base_of(found) else found
 
 
-class _Shown:
-    """The ring's memory for as long as arrays show it, and those arrays."""
+class Shown:
+    """Records that follow each other in a ring's memory, and the arrays that show them.
 
-    def __init__(self, records: Records) -> None:
-        self.records = records
-        self.arrays: list[weakref.ref[RingArray]] = []
-        address, size = records._memory()
-        exported = (ctypes.c_char * size).from_address(address)
-        exported.shown = self  # type: ignore[attr-defined]  # who has the memory has this
-        self.memory = memoryview(exported).toreadonly()
+    The memory stays mapped for as long as any of these arrays is there, of use or not.
+    """
 
-    def array(self, dtype: np.dtype[Any], offset: int, count: int, stride: int) -> RingArray:
-        made: RingArray = RingArray((count,), dtype, self.memory, offset, (stride,))
-        made._shown = self
-        self.arrays.append(weakref.ref(made))
-        return made
+    def __init__(self, records: Records, run: tuple[Any, ...], dtype: np.dtype[Any]) -> None:
+        self._records = records
+        self._kept, address, size, offset, count, stride, _ = run
+        # ctypes' instances have attributes: who has the memory keeps the ring
+        exported: Any = (ctypes.c_char * size).from_address(address)
+        exported.kept = self._kept
+        self._whole = np.frombuffer(memoryview(exported).toreadonly(), np.uint8)
+        self.arrays: weakref.WeakValueDictionary[int, RingArray] = weakref.WeakValueDictionary()
+        self._is_open = True
+        self.array = self.adopt(RingArray((count,), dtype, self._whole, offset, (stride,)))
 
-    def end(self) -> None:
-        """Empty the arrays; BusyError where others than these still show the memory."""
-        for known in self.arrays:
-            array = known()
-            if array is not None:
-                array.__setstate__(_NOTHING)  # type: ignore[arg-type]
-        try:
-            self.memory.release()
-        except BufferError:
-            raise BusyError(
-                "an array that was made from this view still shows the ring, whose records stay "
-                "in it therefore: copy what is needed for longer than the view"
-            ) from None
+    def adopt(self, array: RingArray) -> RingArray:
+        array._shown = self
+        self.arrays[id(array)] = array
+        return array
 
-    def __del__(self) -> None:
-        self.records._end_view()
+    def has(self, array: Array) -> bool:
+        """Whether an array is in the ring's memory."""
+        return self._is_open and np.may_share_memory(array, self._whole)
+
+    def is_base_of(self, found: Any) -> bool:
+        return getattr(found, "base", None) is self._whole
+
+    def require_open(self) -> None:
+        if not self._is_open:
+            raise ClosedError("the view of these records has ended: copy them inside its block")
+
+    def end(self) -> bool:
+        """Empty the arrays; whether nothing else shows the memory that numpy knows of."""
+        self._is_open = False
+        for array in list(self.arrays.values()):
+            array.__setstate__(_NOTHING)  # type: ignore[arg-type]
+        whole = weakref.ref(self._whole)
+        del self.array, self._whole
+        return whole() is None
+
+    def consume(self) -> None:
+        """Give the records back to the kernel."""
+        if not self._records._consume_view(self._kept):
+            raise StateError("these records were read by others while the view showed them")
 
 
 def require_fit(what: str, item: int, size: int) -> None:
@@ -90,46 +111,45 @@ def require_fit(what: str, item: int, size: int) -> None:
         )
 
 
-class ViewRun:
-    """Records that follow each other in the ring, shown by an array until end()."""
+def shown(records: Records, what: str, dtype: np.dtype[Any], most: int) -> Shown | None:
+    """The next records that are alike; None where there are none."""
+    run = records._view(most)
+    if run is None:
+        return None
+    require_fit(what, dtype.itemsize, run[-1])
+    return Shown(records, run, dtype)
 
-    def __init__(self, records: Records, what: str, dtype: np.dtype[Any], most: int) -> None:
+
+class Copies:
+    """Records on their way into an array of their own, also where an exception comes between."""
+
+    def __init__(self, records: Records, what: str, dtype: np.dtype[Any]) -> None:
         self._records = records
-        self._run = records._view(most)
-        if self._run is None:
-            self.array: Array = np.empty(0, dtype)
-            return
-        self._shown = _Shown(records)
-        offset, count, stride, size, _, _ = self._run
-        require_fit(what, dtype.itemsize, size)
-        self.array = self._shown.array(dtype, offset, count, stride)
+        self._what = what
+        self._dtype = dtype
+        self._memory = np.empty(0, np.uint8)
+        self._counts: list[int] = []
 
-    def __bool__(self) -> bool:
-        return self._run is not None
+    def take(self, most: int) -> int:
+        """Copy what waits, at most so many; how many."""
+        item = self._dtype.itemsize
+        most = min(most, self._records._backlog() // (item + _ROUNDED_UP) + 1)
+        self._memory = np.empty(most * item, np.uint8)  # whose address is quickly told
+        self._counts.clear()
+        address = self._memory.__array_interface__["data"][0]
+        size = self._records._copy(address, item, most, self._counts)
+        if size >= 0 and not self._counts[0]:
+            require_fit(self._what, item, size)
+        return self._counts[0]
 
-    def end(self, consume: bool) -> bool:
-        """No array shows the records any more; whether they were still there to be consumed."""
-        if self._run is None:
-            return True
-        shown = self._shown
-        del self._shown
-        shown.end()
-        if not consume:
-            return True
-        _, count, _, size, start, end = self._run
-        return bool(self._records._consume_view(count, size, start, end) == 0)
+    def array(self) -> Array:
+        array: Array = np.ndarray((sum(self._counts),), self._dtype, self._memory)
+        return array
 
-
-def copy(records: Records, what: str, dtype: np.dtype[Any], most: int) -> Array:
-    """Up to ``most`` records that wait, as a new array."""
-    item = dtype.itemsize
-    most = min(most, records._backlog() // (item + _ROUNDED_UP) + 1)
-    memory = np.empty(most * item, np.uint8)  # whose address is quickly told, unlike a struct's
-    count, size = records._copy(memory.__array_interface__["data"][0], item, most)
-    if size and not count:
-        require_fit(what, item, size)
-    array: Array = np.ndarray((count,), dtype, memory)
-    return array
+    def parts(self) -> list[bytes]:
+        """The bytes of each record."""
+        item = self._dtype.itemsize
+        return [self._memory[i * item :][:item].tobytes() for i in range(sum(self._counts))]
 
 
 def joined(parts: list[bytes], dtype: np.dtype[Any]) -> Array:

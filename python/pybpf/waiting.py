@@ -13,7 +13,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf._handles import Borrow
 
-_LONGEST = 3600.0  # epoll counts milliseconds in an int
+_LONGEST = 3600.0
+# A signal that comes in the moment before epoll_wait(2) is handled when that returns: Ctrl-C and
+# handlers that close must not wait for a record.
+_LONGEST_WAIT = 0.05
 
 
 class Deadline:
@@ -60,9 +63,9 @@ class Waiter:
         return self._handle.borrow()
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so long; whether there is something."""
+        """Wait at most so long, or for a moment; whether there is something."""
         with self._handle.borrow() as (epoll, _):
-            return bool(epoll.poll(max(seconds, 0), 1))
+            return bool(epoll.poll(max(min(seconds, _LONGEST_WAIT), 0), 1))
 
     def pause(self, seconds: float) -> None:
         """Let so much time pass, unless wake() comes."""
