@@ -4,7 +4,7 @@
  * end of the memory, and is then put together elsewhere.
  *
  * A ring that is overwritten is written backwards by the kernel and mapped read-only: from its head on
- * lie the newest records, the newest first.  It is copied while the kernel holds still.
+ * lie the newest records, the newest first.  What is new is copied while the kernel adds nothing.
  */
 #define _GNU_SOURCE
 #include "rings.h"
@@ -34,8 +34,9 @@ struct perf_ring {
 	const char *data;
 	uint64_t mask;
 	int fd, map_fd, cpu;
-	bool timed, counts_lost;
+	bool timed, counts_lost, shares_file;
 	uint64_t counted_lost; /* by the records that tell of it */
+	uint64_t unreadable;   /* samples of more than 64 KiB, of which the kernel reserves the rest */
 	uint64_t behind;       /* the position behind the record of the last peek */
 	char *copy;	       /* of a record in two parts; of the whole ring where it is overwritten */
 	size_t page_size;
@@ -47,22 +48,27 @@ struct perf_ring {
 
 /* ---- one record ------------------------------------------------------------------------------------ */
 
-/* A sample's raw data, which follow their size and, where asked for, the time. */
-static bool parse_sample(const struct perf_ring *p, const struct perf_event_header *header,
+/*
+ * A sample's raw data, which follow their size and, where asked for, the time.  NULL as the data where
+ * they are more than the header's 16 bits can say.
+ */
+static void parse_sample(struct perf_ring *p, const struct perf_event_header *header,
 			 struct record *record)
 {
-	const char *at = (const char *)(header + 1), *end = (const char *)header + header->size;
+	const size_t before = sizeof(*header) + (p->timed ? sizeof(record->time) : 0);
+	const char *at = (const char *)(header + 1);
 
+	record->data = NULL;
 	record->time = 0;
-	if (p->timed) {
-		memcpy(&record->time, at, sizeof(record->time));
-		at += sizeof(record->time);
+	if (header->size >= before + sizeof(record->size)) {
+		if (p->timed)
+			memcpy(&record->time, at, sizeof(record->time));
+		at = (const char *)header + before;
+		memcpy(&record->size, at, sizeof(record->size));
+		if (record->size <= header->size - before - sizeof(record->size))
+			record->data = at + sizeof(record->size);
 	}
-	if (at + sizeof(record->size) > end)
-		return false;
-	memcpy(&record->size, at, sizeof(record->size));
-	record->data = at + sizeof(record->size);
-	return record->size <= (size_t)(end - record->data);
+	p->unreadable += !record->data;
 }
 
 /* A record whole, in place where it can be. */
@@ -81,7 +87,7 @@ static void count_lost(struct perf_ring *p, const struct perf_event_header *head
 {
 	const uint64_t *numbers = (const uint64_t *)(header + 1); /* the event's id, how many */
 
-	if (header->type == PERF_RECORD_LOST)
+	if (header->type == PERF_RECORD_LOST && header->size >= sizeof(*header) + 2 * sizeof(*numbers))
 		p->counted_lost += numbers[1];
 }
 
@@ -112,8 +118,8 @@ static int read_at(struct perf_ring *p, uint64_t position, uint64_t head, struct
 	header = whole(p, position, size);
 	if (header->type != PERF_RECORD_SAMPLE)
 		count_lost(p, header);
-	else if (!parse_sample(p, header, record))
-		return -EBADMSG;
+	else
+		parse_sample(p, header, record);
 	return size;
 }
 
@@ -178,26 +184,43 @@ static uint64_t backlog(const struct ring *ring)
 
 /* ---- overwritten ----------------------------------------------------------------------------------- */
 
-/* Note where samples begin in the copy, up to what an earlier copy had, or what was half overwritten. */
+/*
+ * Forget the oldest of a full ring, as many as a record can overwrite: a program may have been in the middle
+ * of writing one when the ring was paused.
+ */
+static void drop_edge(struct perf_ring *p, uint64_t largest)
+{
+	uint64_t size = p->mask + 1, end = size;
+
+	while (p->start_count && end + largest > size)
+		end = p->starts[--p->start_count];
+}
+
+/* Note where samples begin in the `fresh` bytes that were copied; whether there are any. */
 static int find_starts(struct perf_ring *p, uint64_t fresh)
 {
-	uint64_t size = p->mask + 1, position = 0;
+	uint64_t position = 0, largest = 0;
 
-	p->start_count = 0;
 	while (position + sizeof(struct perf_event_header) <= fresh) {
 		const struct perf_event_header *header =
 			(const struct perf_event_header *)(p->copy + position);
 
-		if (header->size < sizeof(*header) || position + header->size > size)
-			break;
+		if (header->size < sizeof(*header) || position + header->size > fresh)
+			break; /* the rest is overwritten */
 		if (header->type == PERF_RECORD_SAMPLE)
 			p->starts[p->start_count++] = (uint32_t)position;
+		else
+			count_lost(p, header);
+		if (header->size > largest)
+			largest = header->size;
 		position += header->size;
 	}
+	if (fresh > p->mask)
+		drop_edge(p, largest);
 	return p->start_count > 0;
 }
 
-/* Copy what came since the last copy, while nothing is written; whether that is anything. */
+/* Copy what came since the last copy, while nothing is added; whether that is anything. */
 static int copy_fresh(struct perf_ring *p)
 {
 	uint64_t size = p->mask + 1, head, fresh;
@@ -208,13 +231,13 @@ static int copy_fresh(struct perf_ring *p)
 	if (ioctl(p->fd, PERF_EVENT_IOC_PAUSE_OUTPUT, 1))
 		return -errno;
 	head = head_of(p);
-	start = head & p->mask;
-	first = (size_t)(size - start);
 	fresh = p->head - head; /* the head goes down */
 	if (fresh > size)
 		fresh = size;
+	start = head & p->mask;
+	first = fresh < size - start ? fresh : size - start;
 	memcpy(p->copy, p->data + start, first);
-	memcpy(p->copy + first, p->data, start);
+	memcpy(p->copy + first, p->data, fresh - first);
 	p->head = head;
 	if (ioctl(p->fd, PERF_EVENT_IOC_PAUSE_OUTPUT, 0))
 		return -errno;
@@ -222,21 +245,26 @@ static int copy_fresh(struct perf_ring *p)
 	return find_starts(p, fresh);
 }
 
+static const struct perf_event_header *oldest_in_copy(const struct perf_ring *p)
+{
+	return (const struct perf_event_header *)(p->copy + p->starts[p->start_count - 1]);
+}
+
 /* The oldest first, which is the last one in the copy. */
 static int peek_backwards(struct ring *ring, struct record *record)
 {
 	struct perf_ring *p = (struct perf_ring *)ring;
 
-	if (!p->start_count) {
-		int found = copy_fresh(p);
+	for (;;) {
+		int found = p->start_count ? 1 : copy_fresh(p);
 
 		if (found <= 0)
 			return found;
+		parse_sample(p, oldest_in_copy(p), record);
+		if (record->data)
+			return 1;
+		p->start_count--;
 	}
-	return parse_sample(p, (const struct perf_event_header *)(p->copy + p->starts[p->start_count - 1]),
-			    record)
-		       ? 1
-		       : -EBADMSG;
 }
 
 static bool release_backwards(struct ring *ring)
@@ -264,9 +292,10 @@ static void copy_backwards(struct ring *ring, struct copying *copying)
 static uint64_t backlog_backwards(const struct ring *ring)
 {
 	const struct perf_ring *p = (const struct perf_ring *)ring;
-	uint64_t fresh = p->head - head_of(p), copied = p->start_count ? p->starts[p->start_count - 1] : 0;
+	uint64_t fresh = p->head - head_of(p), size = p->mask + 1;
+	uint64_t copied = p->start_count ? p->starts[p->start_count - 1] + oldest_in_copy(p)->size : 0;
 
-	return copied + (fresh > p->mask + 1 ? p->mask + 1 : fresh);
+	return copied + (fresh > size ? size : fresh);
 }
 
 /* ---- opening and closing --------------------------------------------------------------------------- */
@@ -277,8 +306,8 @@ static uint64_t lost(const struct ring *ring)
 	uint64_t values[2]; /* the event's count, and PERF_FORMAT_LOST */
 
 	if (p->counts_lost && read(p->fd, values, sizeof(values)) == sizeof(values))
-		return values[1];
-	return p->counted_lost;
+		return values[1] + p->unreadable;
+	return p->counted_lost + p->unreadable;
 }
 
 static void free_ring(struct ring *ring)
@@ -287,7 +316,8 @@ static void free_ring(struct ring *ring)
 	uint32_t key = (uint32_t)p->cpu;
 
 	if (p->map_fd >= 0) {
-		pybpf_element(BPF_MAP_DELETE_ELEM, p->map_fd, &key, NULL, 0);
+		if (p->shares_file)
+			pybpf_element(BPF_MAP_DELETE_ELEM, p->map_fd, &key, NULL, 0);
 		close(p->map_fd);
 	}
 	if (p->page)
@@ -346,20 +376,46 @@ static int map_memory(struct perf_ring *p, bool overwrite)
 	return p->copy && (p->starts || !overwrite) ? 0 : -ENOMEM;
 }
 
-/* From here on, programs on that CPU find it in the map. */
+/* Another file of the map, or a negative errno; it takes CAP_SYS_ADMIN. */
+static int reopen(int map_fd)
+{
+	struct bpf_map_info info = {0};
+	union bpf_attr attr = {
+		.info = {.bpf_fd = (uint32_t)map_fd, .info_len = sizeof(info), .info = (uintptr_t)&info},
+	};
+	int fd;
+
+	if (pybpf_syscall(__NR_bpf, BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof(attr.info)))
+		return -errno;
+	memset(&attr, 0, sizeof(attr));
+	attr.map_id = info.id;
+	fd = (int)pybpf_syscall(__NR_bpf, BPF_MAP_GET_FD_BY_ID, &attr,
+				offsetof(union bpf_attr, open_flags) + sizeof(attr.open_flags));
+	return fd < 0 ? -errno : fd;
+}
+
+/*
+ * From here on, programs on that CPU find it in the map.  The kernel takes an entry out when the file through
+ * which it was made is closed; so one of our own leaves in place what another reader has put there
+ * meanwhile.  Without one, the entry is deleted, whoever made it.
+ */
 static int enter(struct perf_ring *p, int map_fd)
 {
 	uint32_t key = (uint32_t)p->cpu, value = (uint32_t)p->fd;
-	int copy = fcntl(map_fd, F_DUPFD_CLOEXEC, 0), err;
+	int file = reopen(map_fd), err;
 
-	if (copy < 0)
+	if (file < 0) {
+		p->shares_file = true;
+		file = fcntl(map_fd, F_DUPFD_CLOEXEC, 0);
+	}
+	if (file < 0)
 		return -errno;
-	err = pybpf_element(BPF_MAP_UPDATE_ELEM, copy, &key, &value, 0);
+	err = pybpf_element(BPF_MAP_UPDATE_ELEM, file, &key, &value, 0);
 	if (err) {
-		close(copy);
+		close(file);
 		return err;
 	}
-	p->map_fd = copy;
+	p->map_fd = file;
 	return 0;
 }
 

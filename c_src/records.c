@@ -15,7 +15,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "shared_fd.h"
 
@@ -36,6 +38,7 @@ struct source {
 	PyObject *name;		  /* of the pairs that tell it; NULL: no pairs */
 	struct instances structs; /* their class, where it is ... */
 	uint32_t size;		  /* ... of this size */
+	bool is_open;		  /* all bytes behind it belong to it */
 	PyObject *decode;	  /* bytes to anything else; NULL: bytes */
 };
 
@@ -53,6 +56,8 @@ struct records {
 	PyObject *undecoded; /* (index of source, bytes) of records whose decoding was interrupted */
 	uint64_t received, bytes, batches, lost, highest;
 	unsigned int generation;
+	int bell; /* readable when rung: tells who waits of what no ring tells of (again) */
+	bool rung;
 #ifdef Py_GIL_DISABLED
 	PyMutex mutex;
 #endif
@@ -83,6 +88,9 @@ static void close_rings(struct records *r)
 		r->rings[i]->kind->free(r->rings[i]);
 	}
 	r->ring_count = 0;
+	if (r->bell >= 0)
+		close(r->bell);
+	r->bell = -1;
 }
 
 static void lock(struct records *r)
@@ -162,8 +170,8 @@ static uint64_t now(void)
 	return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
-/* Make the ring with the oldest record the current one, once older ones should have come. */
-static bool oldest(struct records *r, struct record *record)
+/* Make the ring with the oldest record the current one. */
+static bool find_oldest(struct records *r, struct record *record)
 {
 	struct record each;
 	bool found = false;
@@ -175,9 +183,19 @@ static bool oldest(struct records *r, struct record *record)
 		r->current = i;
 		found = true;
 	}
-	if (found && record->time > r->horizon)
+	return found;
+}
+
+/* The same, once older ones should have come to other rings. */
+static bool oldest(struct records *r, struct record *record)
+{
+	if (!find_oldest(r, record))
+		return false;
+	if (record->time > r->horizon) {
 		r->horizon = now() - HELD_BACK;
-	return found && record->time <= r->horizon;
+		find_oldest(r, record); /* what came while this thread was held up, too */
+	}
+	return record->time <= r->horizon;
 }
 
 static bool next_record(struct records *r, struct record *record)
@@ -227,7 +245,9 @@ static PyObject *new_struct(const struct source *source, const struct record *re
 static bool is_plain_struct(const struct source *source, const struct ring *ring,
 			    const struct record *record)
 {
-	return source->structs.ctype && record->size - source->size <= ring->slack;
+	uint32_t slack = source->is_open ? 0 : ring->slack;
+
+	return source->structs.ctype && record->size - source->size <= slack;
 }
 
 /* The last of a list of what comes next; NULL: there is none, or an exception. */
@@ -457,9 +477,44 @@ static PyObject *records_take(PyObject *object, PyObject *arguments)
 	return PyLong_FromSsize_t(count);
 }
 
+/* Have somebody who waits look, now or when he does. */
+static void ring_bell(struct records *r)
+{
+	const uint64_t one = 1;
+
+	lock(r);
+	if (!r->rung && r->bell >= 0 && r->generation == generation)
+		r->rung = write(r->bell, &one, sizeof(one)) == sizeof(one);
+	unlock(r);
+}
+
+static PyObject *records_ring_bell(PyObject *object, PyObject *unused)
+{
+	(void)unused;
+	ring_bell((struct records *)object);
+	Py_RETURN_NONE;
+}
+
+static PyObject *records_silence(PyObject *object, PyObject *unused)
+{
+	struct records *r = (struct records *)object;
+	uint64_t count;
+	bool was_rung;
+
+	(void)unused;
+	lock(r);
+	was_rung = r->rung && r->bell >= 0 && read(r->bell, &count, sizeof(count)) == sizeof(count);
+	r->rung = false;
+	unlock(r);
+	return PyBool_FromLong(was_rung);
+}
+
 static int give_back(struct records *r, PyObject *value)
 {
-	return push(r, &r->back, value);
+	if (push(r, &r->back, value) < 0)
+		return -1;
+	ring_bell(r);
+	return 0;
 }
 
 static PyObject *records_give_back(PyObject *object, PyObject *list)
@@ -813,16 +868,18 @@ static PyObject *records_add_source(PyObject *object, PyObject *arguments)
 	PyObject *name, *ctype, *decode, *addressof;
 	struct source *source;
 	uint32_t size;
-	int knows;
+	int is_open, knows;
 
-	if (!PyArg_ParseTuple(arguments, "OOIOO", &name, &ctype, &size, &decode, &addressof))
+	if (!PyArg_ParseTuple(arguments, "OOIpOO", &name, &ctype, &size, &is_open, &decode, &addressof))
 		return NULL;
 	source = PyMem_Realloc(r->sources, (r->source_count + 1) * sizeof(*source));
 	if (!source)
 		return PyErr_NoMemory();
 	r->sources = source;
 	source += r->source_count++;
-	*source = (struct source){.name = given(name), .size = size, .decode = given(decode)};
+	*source = (struct source){
+		.name = given(name), .size = size, .is_open = is_open, .decode = given(decode),
+	};
 	if (ctype == Py_None)
 		Py_RETURN_NONE;
 	pybpf_instances_of(&source->structs, ctype);
@@ -881,6 +938,15 @@ static PyObject *records_add_perf(PyObject *object, PyObject *arguments)
 	return PyLong_FromLong(err ? err : pybpf_perf_ring_fd(ring));
 }
 
+static PyObject *records_add_bell(PyObject *object, PyObject *unused)
+{
+	struct records *r = (struct records *)object;
+
+	(void)unused;
+	r->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return PyLong_FromLong(r->bell < 0 ? -errno : r->bell);
+}
+
 static PyObject *records_close(PyObject *object, PyObject *unused)
 {
 	struct records *r = (struct records *)object;
@@ -903,6 +969,7 @@ static PyObject *records_new(PyTypeObject *type, PyObject *arguments, PyObject *
 	if (r) {
 		r->generation = generation;
 		r->turn = TURN;
+		r->bell = -1;
 	}
 	return (PyObject *)r;
 }
@@ -952,14 +1019,20 @@ static void records_dealloc(PyObject *object)
 
 static PyMethodDef methods[] = {
 	{"_add_source", records_add_source, METH_VARARGS,
-	 "_add_source(name, ctype, size, decode, addressof)\n--\n\n"
+	 "_add_source(name, ctype, size, is_open, decode, addressof)\n--\n\n"
 	 "From here on rings belong to it.  Its records are pairs with that name unless it is None;\n"
-	 "structs of that class where they have its size; else what ``decode`` makes of the bytes."},
+	 "structs of that class where they have its size; else, and where more bytes are elements, what ``decode`` makes of the bytes."},
 	{"_add_ring", records_add_ring, METH_VARARGS,
 	 "_add_ring(map_fd, size)\n--\n\nRead that BPF ring buffer; 0 or a negative errno."},
 	{"_add_perf", records_add_perf, METH_VARARGS,
 	 "_add_perf(map_fd, cpu, pages, wakeup, watermark, overwrite, ordered)\n--\n\n"
 	 "Read that CPU's part of a perf event array; what to poll, or a negative errno."},
+	{"_add_bell", records_add_bell, METH_NOARGS,
+	 "_add_bell()\n--\n\nWhat to poll for _ring_bell() and _give_back(), or a negative errno."},
+	{"_ring_bell", records_ring_bell, METH_NOARGS,
+	 "_ring_bell()\n--\n\nHave somebody who waits look at what is there."},
+	{"_silence", records_silence, METH_NOARGS,
+	 "_silence()\n--\n\nEnd that; whether it was rung, so that looking again is worth it."},
 	{"_take", records_take, METH_VARARGS,
 	 "_take(list, most)\n--\n\nAppend what waits; how many.  An error comes after what went well."},
 	{"_give_back", records_give_back, METH_O,

@@ -95,6 +95,10 @@ enum {
 };
 
 enum {
+	BPF_F_CURRENT_CPU = 0xffffffffULL, /* of a perf event array */
+};
+
+enum {
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
 };
 

@@ -59,6 +59,10 @@ class Handle(Uncopyable):
         """``with handle.borrow() as resource``: valid inside the block; ClosedError after close."""
         return Borrow(self)
 
+    def is_shared(self) -> bool:
+        """Whether it is borrowed more than once."""
+        return len(self._users) > 1
+
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """``function(*arguments)`` within a borrow, for what is itself quicker than a Borrow is.
 

@@ -34,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, TypeAlias
 
     import numpy
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from pybpf.object import Object
     from pybpf.record_types import RecordTypeArgument
     from pybpf.ring_view import Shown
+
+    _PerfOptions: TypeAlias = tuple[int, int, bool, bool, bool]
 
 _MOST = sys.maxsize
 # A record may wait that cannot be taken yet, because a program is writing it or others come first;
@@ -132,12 +134,22 @@ class Reader(Records, Uncopyable):
         laid out like that.  A record shorter than its type raises LayoutError, whose ``record`` has
         it; bytes behind a struct stay with it.
 
-        For perf event arrays, which need CAP_PERFMON: each CPU has a ring of ``pages`` pages, a
-        power of two.  The reader is woken when ``wakeup_events`` records wait on a CPU, or
-        ``watermark`` bytes.  With ``overwrite``, new records replace the oldest, none is
-        counted as lost, and each read gives what came since the last one.  ``ordered`` gives the
-        records of all CPUs in the order of time, each 2 ms late.
+        For perf event arrays, which need CAP_PERFMON (CAP_SYS_ADMIN where the sysctl
+        kernel.perf_event_paranoid is above 2, as in Debian):
+
+        * ``pages``: the size of each CPU's ring, a power of two.  CPUs that come online later are
+          for a new reader.
+        * ``wakeup_events`` or ``watermark``: who waits is woken when so many records, or more than
+          so many bytes (at most half a ring), came to a CPU; who looks gets what is there.
+        * ``overwrite``: new records replace the oldest, and each read gives what came since the
+          last one.  Lost are records that come during the microseconds that copying takes.
+        * ``ordered``: the records of all CPUs come in the order of time, each 2 ms late.
+
+        Such records have up to 65,508 bytes; larger ones are lost.  As bytes, or where they end
+        with a flexible array, up to 7 bytes of no meaning follow, by which the kernel aligns them.
+        An array has one reader: another that is made later gets its records instead.
         """
+        perf = _perf_options(pages, wakeup_events, watermark, overwrite, ordered)
         self._sources = _sources(maps, type)
         self._owner: Object | None = None
         self._timeout = timeout
@@ -146,10 +158,11 @@ class Reader(Records, Uncopyable):
         self._drops: list[DropCounter] = []
         self._dropped = 0  # what those counted that have ended
         self._counts_lost = not overwrite
-        self._waits: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        self._waits: dict[asyncio.AbstractEventLoop, list[asyncio.Future[bool]]] = {}
         self._waiter = Waiter(f"reader of {self._names()}")
-        perf = (pages, watermark or wakeup_events, watermark is not None, overwrite, ordered)
+        self._epoll = self._waiter.fileno()  # for event loops that still have it when it is closed
         try:
+            self._waiter.add(_native.check(self._add_bell(), "read", self._names()))
             if ordered and any(source.is_ring for source in self._sources):
                 raise LayoutError("records of ring buffers have no time to order them by")
             for source in self._sources:
@@ -163,12 +176,12 @@ class Reader(Records, Uncopyable):
     def _names(self) -> str:
         return ", ".join(source.name for source in self._sources)
 
-    def _add(self, source: Source, perf: tuple[Any, ...]) -> None:
+    def _add(self, source: Source, perf: _PerfOptions) -> None:
         source.map.fileno()  # which says whether it is closed
         known = source.type
         decode = None if known.is_raw else source.decode
         name = source.name if source.is_tagged else None
-        self._add_source(name, known.structs, known.size, decode, ctypes.addressof)
+        self._add_source(name, known.structs, known.size, known.is_open, decode, ctypes.addressof)
         if source.is_ring:
             self._add_bpf_ring(source)
         elif source.map.type == MapType.PERF_EVENT_ARRAY:
@@ -189,12 +202,13 @@ class Reader(Records, Uncopyable):
             _native.check(code, "read", f"ring buffer {source.name!r}", explained(KernelError))
             self._waiter.add(fd)  # its file lives as long as the memory does
 
-    def _add_perf_rings(self, source: Source, perf: tuple[Any, ...]) -> None:
+    def _add_perf_rings(self, source: Source, perf: _PerfOptions) -> None:
+        refusal = explained(KernelError, lambda code: _memory_hint(code, perf[0]), _perf_needs())
         with source.map._borrow_fd() as fd:
             for cpu in _online_cpus(source.map.max_entries):
                 code = self._add_perf(fd, cpu, *perf)
                 what = f"perf event array {source.name!r} on CPU {cpu}"
-                self._waiter.add(_native.check(code, "read", what, explained(KernelError)))
+                self._waiter.add(_native.check(code, "read", what, refusal))
 
     # -- waiting --
 
@@ -216,18 +230,30 @@ class Reader(Records, Uncopyable):
         if take():  # as a rule, and then all that follows would take longer than this
             return True
         deadline = Deadline(timeout)
+        was_there = False  # something that could not be taken
         with self._waiter.borrow():
-            was_told = False
-            while not take():
-                self._require_usable()
-                left = deadline.left()
-                if left <= 0:
-                    return False
-                if was_told:
-                    self._waiter.pause(min(left, _BUSY_SECONDS))
-                was_told = self._waiter.wait(left)
-                self._wakeups += was_told
+            try:
+                while not take():
+                    self._require_usable()
+                    if self._silence():
+                        continue
+                    left = deadline.left()
+                    if left <= 0:
+                        return False
+                    if not self._backlog():
+                        was_told = self._waiter.wait(left)
+                        self._wakeups += was_told
+                    elif was_there:
+                        self._waiter.pause(min(left, _BUSY_SECONDS))
+                    was_there = self._backlog() > 0
+            finally:
+                self._pass_on()
         return True
+
+    def _pass_on(self) -> None:
+        """Tell others that wait of what is left: a perf ring tells one of them, once."""
+        if self._waiter.is_shared() and self._backlog():
+            self._ring_bell()
 
     # -- receiving --
 
@@ -407,51 +433,73 @@ class Reader(Records, Uncopyable):
         raise StopAsyncIteration
 
     async def _when_there_async(self, taken: list[Any], timeout: float | None) -> bool:
+        """_when_there() for one record, while other tasks run."""
         import asyncio
 
         deadline = Deadline(timeout)
+        was_there = False
         await asyncio.sleep(0)  # others have their turn, however many records wait
         with self._waiter.borrow():
-            was_told = False
-            while not self._take(taken, 1):
-                self._require_usable()
-                left = deadline.left()
-                if left <= 0:
-                    return False
-                if was_told:
-                    await asyncio.sleep(_BUSY_SECONDS)
-                was_told = await self._readable(left)
+            try:
+                while not self._take(taken, 1):
+                    self._require_usable()
+                    if self._silence():
+                        continue
+                    left = deadline.left()
+                    if left <= 0:
+                        return False
+                    if not self._backlog():
+                        was_told = await self._readable(left)
+                        self._wakeups += was_told
+                    elif was_there:
+                        await asyncio.sleep(min(left, _BUSY_SECONDS))
+                    was_there = self._backlog() > 0
+            finally:
+                self._pass_on()
         return True
 
     async def _readable(self, seconds: float) -> bool:
+        """Wait at most so long; whether the descriptor said that there is something."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        told: asyncio.Future[None] = loop.create_future()
-        if loop not in self._waits:
+        told: asyncio.Future[bool] = loop.create_future()
+        is_first = loop not in self._waits
+        if is_first:
+            self._forget_closed_loops()
+            loop.add_reader(self._epoll, self._tell, loop)
             self._waits[loop] = []
-            loop.add_reader(self._waiter.fileno(), self._tell, loop)
         self._waits[loop].append(told)
+        timer = loop.call_later(seconds, _answer, told, False)
         try:
-            await asyncio.wait([told], timeout=seconds)
+            if is_first:
+                await asyncio.sleep(0)  # uvloop adds it when the loop goes round
+                if self._backlog():  # a perf ring has told epoll_ctl() of it, which forgets it
+                    return False
+            return await told
         finally:
+            timer.cancel()
             self._forget(loop, told)
-        return told.done()
 
     def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
         """There is something: everybody looks, and waits again where others were faster."""
-        loop.remove_reader(self._waiter.fileno())
-        self._wakeups += 1
-        for told in self._waits.pop(loop):
-            told.set_result(None)
+        loop.remove_reader(self._epoll)
+        for told in self._waits.pop(loop, ()):
+            _answer(told, True)
 
-    def _forget(self, loop: asyncio.AbstractEventLoop, told: asyncio.Future[None]) -> None:
+    def _forget(self, loop: asyncio.AbstractEventLoop, told: asyncio.Future[bool]) -> None:
         waiting = self._waits.get(loop, [])
         if told in waiting:
             waiting.remove(told)
             if not waiting:
                 del self._waits[loop]
-                loop.remove_reader(self._waiter.fileno())
+                loop.remove_reader(self._epoll)
+
+    def _forget_closed_loops(self) -> None:
+        """Tasks that waited in them never go on, and are collected when nobody has them."""
+        for loop in list(self._waits):
+            if loop.is_closed():
+                del self._waits[loop]
 
     # -- what there is --
 
@@ -486,8 +534,10 @@ class Reader(Records, Uncopyable):
     def fileno(self) -> int:
         """An epoll descriptor, readable when there may be records, and after close().
 
-        For select, selectors and event loops: take records until there are none before waiting
-        for it, since perf event arrays tell of a record once.
+        For select, selectors and event loops.  Ring buffers keep it readable as long as records
+        wait.  Perf event arrays tell of a record once, be it to epoll_ctl(), which forgets it: so
+        take records until there are none, after it was registered and before each wait, and
+        where a loop registers it for each wait (trio), wait with a timeout.
         """
         return self._waiter.fileno()
 
@@ -502,6 +552,7 @@ class Reader(Records, Uncopyable):
                 return
         self._close()
         self._end_counting()
+        self._forget_closed_loops()
         self._waiter.close()
         if self._owner is not None:
             self._owner._forget_reader(self)
@@ -578,6 +629,11 @@ class View:
             shown.consume()
 
 
+def _answer(told: asyncio.Future[bool], is_there: bool) -> None:
+    if not told.done():
+        told.set_result(is_there)
+
+
 def _sources(maps: Any, type: RecordTypeArgument | None) -> list[Source]:
     is_tagged = not hasattr(maps, "max_entries")
     if not is_tagged:
@@ -589,6 +645,41 @@ def _sources(maps: Any, type: RecordTypeArgument | None) -> list[Source]:
     return [Source(name, map, type, is_tagged) for name, map in maps.items()]
 
 
+def _perf_options(
+    pages: int, wakeup_events: int, watermark: int | None, overwrite: bool, ordered: bool
+) -> _PerfOptions:
+    """What _add_perf() takes; ValueError for what the kernel refuses, or would never wake at."""
+    if pages < 1 or pages & (pages - 1) or pages >= 1 << 32:
+        raise ValueError(f"pages is a power of two that the kernel has memory for, not {pages}")
+    half = pages * os.sysconf("SC_PAGESIZE") // 2
+    if watermark is None:
+        if not 1 <= wakeup_events < 1 << 32:
+            raise ValueError(f"wakeup_events is at least 1, not {wakeup_events}")
+        return pages, wakeup_events, False, overwrite, ordered
+    if wakeup_events != 1:
+        raise ValueError("a reader is woken by wakeup_events or by watermark, not by both")
+    if not 1 <= watermark <= half:
+        raise ValueError(f"watermark is from 1 to {half} bytes, half a ring, not {watermark}")
+    return pages, watermark, True, overwrite, ordered
+
+
+def _perf_needs() -> tuple[str, ...]:
+    """The capabilities that opening perf events of all processes takes."""
+    with open("/proc/sys/kernel/perf_event_paranoid") as setting:
+        # above 2 only in distributions' kernels, which do not know CAP_PERFMON there
+        return ("CAP_SYS_ADMIN",) if int(setting.read()) > 2 else ("CAP_BPF", "CAP_PERFMON")
+
+
+def _memory_hint(number: int, pages: int) -> str:
+    if number not in (errno.EPERM, errno.ENOMEM):
+        return ""
+    size = pages * os.sysconf("SC_PAGESIZE") >> 10
+    return (
+        f"{pages} pages are {size} KiB of locked memory for each CPU: read with fewer pages=, "
+        "raise `ulimit -l` or the sysctl kernel.perf_event_mlock_kb, or hold CAP_IPC_LOCK"
+    )
+
+
 def _at_least_one(most: int) -> int:
     if most < 1:
         raise ValueError(f"max is at least 1, not {most}")
@@ -598,6 +689,10 @@ def _at_least_one(most: int) -> int:
 def _online_cpus(most: int) -> list[int]:
     """The numbers of the CPUs that run, as far as a map of ``most`` entries has places for them."""
     with open("/sys/devices/system/cpu/online") as file:
-        parts = [part.split("-") for part in file.read().strip().split(",")]
-    cpus = [cpu for part in parts for cpu in range(int(part[0]), int(part[-1]) + 1)]
-    return [cpu for cpu in cpus if cpu < most]
+        return [cpu for cpu in _cpu_numbers(file.read()) if cpu < most]
+
+
+def _cpu_numbers(text: str) -> list[int]:
+    """Those in the kernel's lists, such as "0,2-3"."""
+    parts = [part.split("-") for part in text.strip().split(",")]
+    return [cpu for part in parts for cpu in range(int(part[0]), int(part[-1]) + 1)]

@@ -65,6 +65,11 @@ def ctype(btf_type: Type) -> type[Any]:
     return _codec(btf_type).ctype
 
 
+def is_flexible(btf_type: Type) -> bool:
+    """Whether it ends with a flexible array, whose elements are all that follows."""
+    return _codec(btf_type).is_flexible
+
+
 def decode(btf_type: Type, data: Buffer) -> int | float | bytes | Struct | list[Any]:
     """The value of ``btf_type`` that the first bytes of ``data`` hold.
 

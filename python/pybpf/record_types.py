@@ -44,6 +44,8 @@ class RecordType:
     size = 0
     #: Whether records stay bytes.
     is_raw = True
+    #: Whether bytes behind the size are elements, be they ever so few.
+    is_open = False
 
     def decode(self, data: bytes) -> Any:
         """The value of a record; LayoutError where it is shorter than its type."""
@@ -95,6 +97,7 @@ class _Btf(RecordType):
         ctype = layout.ctype(btf_type)  # which says what has no values
         self.size = ctypes.sizeof(ctype)
         self.structs = ctype if self._is_struct else None
+        self.is_open = layout.is_flexible(btf_type)
 
     def decode(self, data: bytes) -> Any:
         return layout.decode_whole(self.type, data)
@@ -134,6 +137,9 @@ class _Ctypes(RecordType):
         self.size = ctypes.sizeof(ctype)
         if issubclass(ctype, ctypes.Structure | ctypes.Union):
             self.structs = ctype
+            self.is_open = any(
+                ctypes.sizeof(field[1]) == 0 for field in getattr(ctype, "_fields_", ())[-1:]
+            )
 
     def decode(self, data: bytes) -> Any:
         if len(data) < self.size:

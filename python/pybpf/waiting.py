@@ -62,6 +62,10 @@ class Waiter:
         """``with waiter.borrow():`` keeps the descriptor for who waits by other means."""
         return self._handle.borrow()
 
+    def is_shared(self) -> bool:
+        """Whether others have it, too, as who asks has: with borrow()."""
+        return self._handle.is_shared()
+
     def wait(self, seconds: float) -> bool:
         """Wait at most so long, or for a moment; whether there is something."""
         with self._handle.borrow() as (epoll, _):
