@@ -532,7 +532,7 @@ class Reader(Records, Uncopyable):
         return bool(self._state()[0])
 
     def fileno(self) -> int:
-        """An epoll descriptor, readable when there may be records, and after close().
+        """An epoll descriptor, readable when there may be records, and when close() ends a wait.
 
         For select, selectors and event loops.  Ring buffers keep it readable as long as records
         wait.  Perf event arrays tell of a record once, be it to epoll_ctl(), which forgets it: so
