@@ -52,29 +52,42 @@ static bool consume(struct bpf_ring *r, uint64_t start, uint64_t end)
 					   __ATOMIC_RELAXED);
 }
 
-/* Bytes that wait behind that position: never more than the ring has, if it is an old one or nonsense. */
+/*
+ * Bytes that wait behind that position.  More than the mask where it is none: another reader has gone on
+ * meanwhile, or somebody writes nonsense.
+ */
 static uint64_t waiting(const struct bpf_ring *r, uint64_t position)
 {
-	uint64_t bytes = __atomic_load_n(r->producer, __ATOMIC_ACQUIRE) - position;
-
-	return bytes <= r->mask ? bytes : r->mask + 1;
+	return __atomic_load_n(r->producer, __ATOMIC_ACQUIRE) - position;
 }
 
 /* Whether there is something at that position, as far as programs have got by now. */
 static bool is_reached(struct bpf_ring *r, uint64_t position)
 {
-	if (position < r->known)
+	uint64_t bytes;
+
+	if (r->known - position - 1 < r->mask) /* 1 to the mask, of what is known to wait */
 		return true;
-	r->known = __atomic_load_n(r->producer, __ATOMIC_ACQUIRE);
-	if (position < r->known)
-		pybpf_ring_saw(&r->ring, waiting(r, position));
-	return position < r->known;
+	bytes = waiting(r, position);
+	if (bytes > r->mask)
+		return false;
+	r->known = position + bytes;
+	pybpf_ring_saw(&r->ring, bytes);
+	return bytes > 0;
 }
 
-/* Whether a record is within the ring and what is written: it may be gone, where others read as well. */
-static bool is_sound(const struct bpf_ring *r, uint64_t position, uint32_t header)
+/*
+ * 1 with the header of the record at that position, 0 where none can be taken yet, -EBADMSG where there is
+ * nonsense; anything where another reader has taken the record meanwhile.
+ */
+static inline int look(struct bpf_ring *r, uint64_t position, uint32_t *header)
 {
-	return taken_by(header) <= r->mask + 1 && position + taken_by(header) <= r->known;
+	if (!is_reached(r, position))
+		return waiting(r, position) > r->mask ? -EBADMSG : 0;
+	*header = header_at(r, position);
+	if (*header & BPF_RINGBUF_BUSY_BIT)
+		return 0;
+	return position + taken_by(*header) <= r->known ? 1 : -EBADMSG;
 }
 
 static int peek(struct ring *ring, struct record *record)
@@ -84,16 +97,12 @@ static int peek(struct ring *ring, struct record *record)
 	for (;;) {
 		uint64_t position = consumed(r);
 		uint32_t header;
-		bool is_busy;
+		int found = look(r, position, &header);
 
-		if (!is_reached(r, position))
-			return position > r->known ? -EBADMSG : 0;
-		header = header_at(r, position);
-		is_busy = header & BPF_RINGBUF_BUSY_BIT;
-		if (is_busy || !is_sound(r, position, header)) {
-			if (consumed(r) != position)
-				continue; /* another reader was faster */
-			return is_busy ? 0 : -EBADMSG;
+		if (found <= 0) {
+			if (consumed(r) == position)
+				return found;
+			continue; /* another reader was faster */
 		}
 		r->start = position;
 		r->end = position + taken_by(header);
@@ -116,13 +125,12 @@ static bool release(struct ring *ring)
 /* Copy records from a position on; the one to go on from. */
 static uint64_t copy_from(struct bpf_ring *r, uint64_t position, struct copying *copying)
 {
-	while (copying->count < copying->most && is_reached(r, position)) {
-		uint32_t header = header_at(r, position);
+	while (copying->count < copying->most) {
+		uint32_t header;
+		int found = look(r, position, &header);
 
-		if (header & BPF_RINGBUF_BUSY_BIT)
-			break;
-		if (!is_sound(r, position, header)) {
-			copying->failure = EBADMSG;
+		if (found <= 0) {
+			copying->failure = -found;
 			break;
 		}
 		if (!(header & BPF_RINGBUF_DISCARD_BIT)) {
@@ -154,7 +162,7 @@ int pybpf_bpf_ring_run(struct ring *ring, size_t most, struct ring_run *run)
 	struct bpf_ring *r = (struct bpf_ring *)ring;
 	struct record first;
 	int found = peek(ring, &first);
-	uint64_t position, limit;
+	uint64_t position, bytes;
 
 	if (found <= 0)
 		return found;
@@ -162,9 +170,11 @@ int pybpf_bpf_ring_run(struct ring *ring, size_t most, struct ring_run *run)
 	run->size = first.size;
 	run->stride = taken_by(first.size);
 	run->start = position = r->start;
-	limit = position + waiting(r, position);
+	bytes = waiting(r, position);
+	if (bytes > r->mask)
+		return 0; /* another reader was faster */
 	for (run->count = 0; run->count < most; run->count++) {
-		if (position + run->stride > limit || header_at(r, position) != first.size)
+		if (position + run->stride > run->start + bytes || header_at(r, position) != first.size)
 			break;
 		position += run->stride;
 	}
@@ -188,8 +198,9 @@ const char *pybpf_bpf_ring_memory(const struct ring *ring, size_t *size)
 static uint64_t backlog(const struct ring *ring)
 {
 	const struct bpf_ring *r = (const struct bpf_ring *)ring;
+	uint64_t bytes = waiting(r, consumed(r));
 
-	return waiting(r, consumed(r));
+	return bytes <= r->mask ? bytes : r->mask + 1;
 }
 
 static uint64_t lost(const struct ring *ring)
