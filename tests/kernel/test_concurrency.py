@@ -398,7 +398,7 @@ def bpf_descriptors():
 
 def is_interruptible(frame):
     """Whether an exception in the frame is pybpf's to bear: it is one of pybpf's or called by one,
-    and none of a __del__, where Python itself drops it, or of logging, which keeps its lock then."""
+    and none of a __del__, where Python itself drops it, or of logging, which keeps its lock."""
     inside = False
     while frame is not None:
         if frame.f_code.co_name == "__del__" or frame.f_globals["__name__"] == "logging":
