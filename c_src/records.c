@@ -611,21 +611,37 @@ static void copy_in_turn(struct records *r, struct copying *copying)
 	r->batches += copying->count > 0;
 }
 
+/* Memory for what waits of records of that size, at most so many. */
+static PyObject *memory_for(struct records *r, struct copying *copying)
+{
+	size_t room = waiting(r) / (copying->size + HEADER) + 1;
+	PyObject *memory;
+
+	if (copying->most > room)
+		copying->most = room;
+	memory = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(copying->most * copying->size));
+	if (memory)
+		copying->to = PyByteArray_AsString(memory);
+	return memory;
+}
+
+/* The list has the copies when this returns, so that an exception that comes then finds them. */
 static PyObject *records_copy(PyObject *object, PyObject *arguments)
 {
 	struct records *r = (struct records *)object;
 	struct copying copying = {.other = -1};
-	PyObject *counts, *count;
-	unsigned long long address;
+	PyObject *list, *memory, *copies;
 	Py_ssize_t size, most;
 	int err;
 
-	if (!PyArg_ParseTuple(arguments, "KnnO!", &address, &size, &most, &PyList_Type, &counts))
+	if (!PyArg_ParseTuple(arguments, "nnO!", &size, &most, &PyList_Type, &list))
 		return NULL;
-	copying.to = (char *)(uintptr_t)address;
 	copying.size = (size_t)size;
 	copying.most = (size_t)most;
-	if (enter(r)) {
+	memory = memory_for(r, &copying);
+	if (!memory)
+		return NULL;
+	if (!has_any(r->back) && !r->error && enter(r)) {
 		(r->ordered ? copy_ordered : copy_in_turn)(r, &copying);
 		r->received += copying.count;
 		r->bytes += copying.bytes;
@@ -633,10 +649,12 @@ static PyObject *records_copy(PyObject *object, PyObject *arguments)
 	}
 	if (copying.failure)
 		r->failure = copying.failure;
-	count = PyLong_FromUnsignedLongLong(copying.count);
-	err = count ? PyList_Append(counts, count) : -1;
-	Py_XDECREF(count);
-	return err < 0 ? NULL : PyLong_FromLongLong(copying.other);
+	copies = Py_BuildValue("NK", memory, (unsigned long long)copying.count);
+	err = copies && copying.count ? PyList_Append(list, copies) : 0;
+	Py_XDECREF(copies);
+	if (!copies || err)
+		return NULL;
+	return PyLong_FromLongLong(copying.count ? (long long)copying.count : -1 - copying.other);
 }
 
 /* Records that are shown where they are; their ring stays for as long. */
@@ -1042,8 +1060,9 @@ static PyMethodDef methods[] = {
 	{"_deliver", records_deliver, METH_O,
 	 "_deliver(callback)\n--\n\nCall it with what waits, one by one; how many."},
 	{"_copy", records_copy, METH_VARARGS,
-	 "_copy(address, size, most, counts)\n--\n\n"
-	 "Copy records of that size and append how many; the size of one that ended it, else -1."},
+	 "_copy(size, most, list)\n--\n\n"
+	 "Copy records of that size, append (memory, how many) and say how many; where the next one is of\n"
+	 "another size, -1 less that.  Nothing where others come first: _take_back()."},
 	{"_view", records_view, METH_VARARGS,
 	 "_view(most)\n--\n\nThe next alike records of a BPF ring buffer where they are: (what keeps the memory,\n"
 	 "its address and length, offset of the first, how many, bytes from one to the next, size);\n"

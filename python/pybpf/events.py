@@ -361,18 +361,28 @@ class Reader(Records, Uncopyable):
 
         source = self._only_source("read_numpy")
         dtype, most = source.type.dtype(), _MOST if max is None else _at_least_one(max)
+        item = dtype.itemsize
         given_back: list[Any] = []
-        copies = ring_view.Copies(self, source.name, dtype)
+        copied: list[tuple[bytearray, int]] = []
+
+        other = 0
+
+        def copy() -> int:
+            nonlocal other
+            other = self._copy(item, most, copied)
+            return other or self._take_back(given_back, most)
+
         try:
-            self._when_there(
-                lambda: self._take_back(given_back, most) or copies.take(most), timeout
-            )
+            self._when_there(copy, timeout)
+            if other < 0:
+                ring_view.require_fit(source.name, item, -1 - other)
             if given_back:
                 return ring_view.joined([source.bytes_of(each) for each in given_back], dtype)
-            return copies.array()
+            return ring_view.array_of(copied, dtype)
         except BaseException:
             self._give_back(given_back)
-            self._give_back([source.value_of(each) for each in copies.parts()])
+            parts = ring_view.parts(copied, item)
+            self._give_back([source.value_of(each) for each in parts])
             raise
 
     def view(self, *, max: int | None = None, timeout: float | None = None) -> View:

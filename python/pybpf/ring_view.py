@@ -120,36 +120,16 @@ def shown(records: Records, what: str, dtype: np.dtype[Any], most: int) -> Shown
     return Shown(records, run, dtype)
 
 
-class Copies:
-    """Records on their way into an array of their own, also where an exception comes between."""
+def array_of(copied: list[tuple[bytearray, int]], dtype: np.dtype[Any]) -> Array:
+    """The array of at most one part."""
+    memory, count = copied[0] if copied else (bytearray(dtype.itemsize), 0)
+    array: Array = np.ndarray((count,), dtype, memory)
+    return array
 
-    def __init__(self, records: Records, what: str, dtype: np.dtype[Any]) -> None:
-        self._records = records
-        self._what = what
-        self._dtype = dtype
-        self._memory = np.empty(0, np.uint8)
-        self._counts: list[int] = []
 
-    def take(self, most: int) -> int:
-        """Copy what waits, at most so many; how many."""
-        item = self._dtype.itemsize
-        most = min(most, self._records._backlog() // (item + _ROUNDED_UP) + 1)
-        self._memory = np.empty(most * item, np.uint8)  # whose address is quickly told
-        self._counts.clear()
-        address = self._memory.__array_interface__["data"][0]
-        size = self._records._copy(address, item, most, self._counts)
-        if size >= 0 and not self._counts[0]:
-            require_fit(self._what, item, size)
-        return self._counts[0]
-
-    def array(self) -> Array:
-        array: Array = np.ndarray((sum(self._counts),), self._dtype, self._memory)
-        return array
-
-    def parts(self) -> list[bytes]:
-        """The bytes of each record."""
-        item = self._dtype.itemsize
-        return [self._memory[i * item :][:item].tobytes() for i in range(sum(self._counts))]
+def parts(copied: list[tuple[bytearray, int]], item: int) -> list[bytes]:
+    """The bytes of each record."""
+    return [bytes(memory[i * item :][:item]) for memory, count in copied for i in range(count)]
 
 
 def joined(parts: list[bytes], dtype: np.dtype[Any]) -> Array:
