@@ -45,7 +45,13 @@ ffibuilder.cdef((HERE / "libbpf.cdef.h").read_text())
 ffibuilder.set_source(
     "pybpf._libbpf",
     '#include "shim.h"\n#include <linux/bpf.h>\n',
-    sources=["c_src/shim.c", "c_src/map.c", "c_src/btf_dump.c", "c_src/user_ring.c"],
+    sources=[
+        "c_src/shim.c",
+        "c_src/map.c",
+        "c_src/btf_dump.c",
+        "c_src/user_ring.c",
+        "c_src/hooks.c",
+    ],
     py_limited_api=True,
     **libbpf_options(),
 )

@@ -79,8 +79,6 @@ int bpf_program__set_attach_target(struct bpf_program *, int, const char *);
 const struct bpf_insn *bpf_program__insns(const struct bpf_program *);
 size_t bpf_program__insn_cnt(const struct bpf_program *);
 int bpf_program__fd(const struct bpf_program *);
-struct bpf_link *bpf_program__attach(const struct bpf_program *);
-struct bpf_link *bpf_program__attach_perf_event(const struct bpf_program *, int);
 
 const char *bpf_map__name(const struct bpf_map *);
 int bpf_map__fd(const struct bpf_map *);
@@ -110,11 +108,8 @@ void *bpf_map__initial_value(const struct bpf_map *, size_t *);
 int bpf_map__set_pin_path(struct bpf_map *, const char *);
 const char *bpf_map__pin_path(const struct bpf_map *);
 int bpf_map__reuse_fd(struct bpf_map *, int);
-struct bpf_link *bpf_map__attach_struct_ops(const struct bpf_map *);
 
-struct bpf_link *bpf_link__open(const char *);
 int bpf_link__fd(const struct bpf_link *);
-int bpf_link__detach(struct bpf_link *);
 void bpf_link__disconnect(struct bpf_link *);
 int bpf_link__destroy(struct bpf_link *);
 
@@ -136,6 +131,8 @@ int bpf_prog_get_fd_by_id(uint32_t);
 int bpf_prog_get_next_id(uint32_t, uint32_t *);
 int bpf_obj_get_info_by_fd(int, void *, uint32_t *);
 int bpf_iter_create(int);
+int bpf_link_detach(int);
+int bpf_link_get_fd_by_id(uint32_t);
 
 /* shim.h */
 void pybpf_log_install(void);
@@ -196,8 +193,35 @@ struct pybpf_iter_info {
 	uint32_t target_name_len, map_id;
 	uint32_t tid, pid;
 };
-int pybpf_iter_attach(int, const void *, uint32_t);
 int pybpf_stream_read(int, uint32_t, char *, uint32_t);
+
+int pybpf_attach(const struct bpf_program *, struct bpf_link **);
+int pybpf_attach_perf_event(const struct bpf_program *, int, uint64_t, struct bpf_link **);
+int pybpf_register(const struct bpf_map *, struct bpf_link **);
+struct pybpf_link_request {
+	uint32_t prog_fd, target, attach_type, flags;
+	union {
+		uint32_t target_btf_id;
+		struct {
+			uint64_t parameters;
+			uint32_t size;
+		} iter;
+		struct {
+			uint64_t cookie;
+		} perf_event;
+		struct {
+			uint32_t pf, hook;
+			int32_t priority;
+			uint32_t flags;
+		} netfilter;
+		struct {
+			uint32_t relative;
+			uint64_t expected_revision;
+		} order;
+	};
+};
+int pybpf_link_create(const struct pybpf_link_request *, int *);
+int pybpf_link_update(int, int, int, uint32_t);
 
 int pybpf_tracefs_open(void);
 int pybpf_perf_tracepoint(uint64_t);

@@ -288,15 +288,6 @@ void pybpf_arena_unmap(void *start, size_t size)
 
 /* ---- what programs write -------------------------------------------------------------------------- */
 
-int pybpf_iter_attach(int program_fd, const void *parameters, uint32_t size)
-{
-	LIBBPF_OPTS(bpf_link_create_opts, opts,
-		    .iter_info = (union bpf_iter_link_info *)parameters,
-		    .iter_info_len = size);
-
-	return bpf_link_create(program_fd, 0, BPF_TRACE_ITER, &opts);
-}
-
 #define PROG_STREAM_READ_BY_FD 37 /* BPF_PROG_STREAM_READ_BY_FD, which older headers lack */
 
 int pybpf_stream_read(int program_fd, uint32_t stream, char *text, uint32_t size)

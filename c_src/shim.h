@@ -72,8 +72,7 @@ void pybpf_arena_unmap(void *start, size_t size);
 int pybpf_tracefs_open(void);
 int pybpf_perf_tracepoint(uint64_t id);
 
-/* A link that stands for an iterator program with its parameters, a union bpf_iter_link_info of
- * which `size` bytes are given; and what the kernel tells of such a link, struct bpf_link_info. */
+/* What the kernel tells of a link that stands for an iterator program, struct bpf_link_info. */
 struct pybpf_iter_info {
 	uint32_t type, id, prog_id;
 	uint64_t target_name;
@@ -81,7 +80,42 @@ struct pybpf_iter_info {
 	uint32_t tid, pid;
 };
 
-int pybpf_iter_attach(int program_fd, const void *parameters, uint32_t size);
+/* hooks.c: attach; 0 and the link stored, or a negative errno. */
+int pybpf_attach(const struct bpf_program *program, struct bpf_link **place);
+int pybpf_attach_perf_event(const struct bpf_program *program, int event, uint64_t cookie,
+			    struct bpf_link **place);
+int pybpf_register(const struct bpf_map *map, struct bpf_link **place);
+
+/* What BPF_LINK_CREATE takes, with what belongs to each kind of link; headers may know less. */
+struct pybpf_link_request {
+	uint32_t prog_fd; /* or a struct_ops map's */
+	uint32_t target;  /* descriptor or interface */
+	uint32_t attach_type, flags;
+	union {
+		uint32_t target_btf_id;
+		struct {
+			uint64_t parameters; /* the address of a union bpf_iter_link_info */
+			uint32_t size;
+		} iter;
+		struct {
+			uint64_t cookie;
+		} perf_event;
+		struct {
+			uint32_t pf, hook;
+			int32_t priority;
+			uint32_t flags;
+		} netfilter;
+		struct {
+			uint32_t relative; /* a descriptor or an id */
+			uint64_t expected_revision;
+		} order; /* of tcx, netkit and cgroup */
+	};
+};
+
+int pybpf_link_create(const struct pybpf_link_request *request, int *place);
+
+/* Put another program, or struct_ops map, in the place of a link's. */
+int pybpf_link_update(int link_fd, int new_fd, int old_fd, uint32_t flags);
 
 /* Take from what a program has written to a stream (1: stdout, 2: stderr) up to `size` bytes. */
 int pybpf_stream_read(int program_fd, uint32_t stream, char *text, uint32_t size);

@@ -16,6 +16,7 @@ from pybpf._native import ffi, lib
 from pybpf.codec import open_path
 from pybpf.constants import CgroupIterOrder
 from pybpf.errors import AttachError, ClosedError, KernelError, LayoutError, NotSupportedError
+from pybpf.holds import FdHold
 from pybpf.kernel import explained
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pybpf.btf import Btf
     from pybpf.record_types import RecordType, RecordTypeArgument
 
+_TRACE_ITER = 28  # of AttachType
 _CHUNK = 1 << 16  # a read gives at most the 8 pages that the kernel collects
 
 _TAKES = {
@@ -62,16 +64,23 @@ def run(
     It gives lines, or records of ``type``, of which a name is one of ``btf()``.
     """
     items = Lines if type is None else Records(record_types.resolve(type, btf), what)
-    with _parameters(target, given) as over:
-        code = lib.pybpf_iter_attach(program_fd, over or ffi.NULL, len(over))
-        link = _native.check(code, "start", what, _refused)
-    try:
-        _require_heeded(link, what, given)
-        fd = _native.check(lib.bpf_iter_create(link), "start", what, _refused)
-    except BaseException:
-        os.close(link)
-        raise
+    link = link_over(program_fd, what, target, given)
+    fd = _native.check(lib.bpf_iter_create(link.fileno()), "start", what, _refused)
     return Iteration(Output(link, fd, what), items)
+
+
+def link_over(program_fd: int, what: str, target: str, given: Mapping[str, Any]) -> FdHold:
+    """A link that stands for the iterator program ``what`` with what is ``given``."""
+    link = FdHold()
+    with _parameters(target, given) as over:
+        memory = ffi.from_buffer(over)
+        address = int(ffi.cast("uintptr_t", memory)) if over else 0
+        parameters = {"parameters": address, "size": len(over)}
+        request = {"prog_fd": program_fd, "attach_type": _TRACE_ITER, "iter": parameters}
+        code = lib.pybpf_link_create(ffi.new("struct pybpf_link_request *", request), link.place)
+        _native.check(code, "start", what, _refused)
+    _require_heeded(link.fileno(), what, given)
+    return link
 
 
 @contextmanager
@@ -163,7 +172,7 @@ class Output(io.RawIOBase):
     Whatever comes between, Ctrl-C too, may have cost some of them, and so ends it.
     """
 
-    def __init__(self, link: int, fd: int, what: str) -> None:
+    def __init__(self, link: FdHold, fd: int, what: str) -> None:
         # the link stays open as well: before Linux 6.1 the map or cgroup may go with it
         self.ended = False
         self.handle = Handle((link, fd), _close, f"iterator of {what}")
@@ -204,9 +213,10 @@ class Output(io.RawIOBase):
         super().close()
 
 
-def _close(descriptors: tuple[int, int]) -> None:
-    for fd in descriptors:
-        os.close(fd)
+def _close(output: tuple[FdHold, int]) -> None:
+    link, fd = output
+    link.end()
+    os.close(fd)
 
 
 class Lines:

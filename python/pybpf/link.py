@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 from pybpf import _native, pins
 from pybpf._handles import Handle, Uncopyable, warn_unclosed
 from pybpf._native import lib
-from pybpf.errors import AttachError, NotSupportedError, StateError
+from pybpf.errors import AttachError, KernelError, NotSupportedError, StateError
+from pybpf.holds import FdHold, Hold
 from pybpf.kernel import explained
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pybpf.info import LinkInfo
+    from pybpf.map import Map
     from pybpf.object import Object
-    from pybpf.object_map import ObjectMap
-    from pybpf.program import ObjectProgram
+    from pybpf.program import Program
+
+_REPLACE = 4  # BPF_F_REPLACE
+# of LinkType, those whose program, or struct_ops map, can be another one later:
+# CGROUP, ITER, NETNS, XDP, STRUCT_OPS, TCX, NETKIT, SOCKMAP
+_UPDATABLE = (3, 4, 5, 6, 9, 11, 13, 14)
 
 
 class Link(Uncopyable):
@@ -32,12 +37,12 @@ class Link(Uncopyable):
 
     def __init__(
         self,
-        pointer: Any,
+        hold: Hold,
         what: str,
         owner: Object | None = None,
-        source: ObjectProgram | ObjectMap | None = None,
+        source: Program | Map | None = None,
     ) -> None:
-        self._handle = Handle(pointer, lib.bpf_link__destroy, what)
+        self._handle = Handle(hold, Hold.end, what)
         self._what = what
         self._source = source
         self._owner = owner  # libbpf's USDT links touch their object when they are destroyed
@@ -47,12 +52,26 @@ class Link(Uncopyable):
     @classmethod
     def open_pinned(cls, path: str | os.PathLike[str]) -> Link:
         """The link pinned at ``path``; PinError without one.  The caller owns the handle."""
-        os.close(pins.open_pinned(path, "link"))  # says well what is wrong with the path
-        pointer = lib.bpf_link__open(_native.c_string(path, "the path"))
-        what = f"link pinned at {os.fspath(path)}"
-        link = cls(_native.check_pointer(pointer, "open", what, explained(AttachError)), what)
+        hold = FdHold(pins.open_pinned(path, "link"))
+        link = cls(hold, f"link pinned at {os.fspath(path)}")
         link._pins.add(os.fspath(path))
         return link
+
+    @classmethod
+    def from_id(cls, id: int) -> Link:
+        """The link with that number; KernelError without one.  The caller owns the handle.
+
+        Linux 5.8; needs CAP_SYS_ADMIN.
+        """
+        what = f"link {id}"
+        hold = FdHold()
+        hold.place[0] = _native.check(
+            lib.bpf_link_get_fd_by_id(id),
+            "open",
+            what,
+            explained(AttachError, None, ("CAP_SYS_ADMIN",)),
+        )
+        return cls(hold, what)
 
     @property
     def closed(self) -> bool:
@@ -65,42 +84,91 @@ class Link(Uncopyable):
         return self._what
 
     @property
-    def source(self) -> ObjectProgram | ObjectMap | None:
-        """The program, or struct_ops map, of an object that is attached; None for a pinned link."""
+    def source(self) -> Program | Map | None:
+        """What is attached, a program or struct_ops map; None where only the kernel knows."""
         return self._source
 
     def fileno(self) -> int:
-        """The link's descriptor, which stays this object's own; ClosedError after close()."""
-        with self._handle.borrow() as pointer:
-            return int(lib.bpf_link__fd(pointer))
+        """The link's descriptor, which stays this object's own; ClosedError after close().
+
+        NotSupportedError for what is attached without a link of the kernel's.
+        """
+        with self._handle.borrow() as hold:
+            return self._fd_of(hold, "give the descriptor of")
+
+    def _fd_of(self, hold: Hold, operation: str) -> int:
+        fd = hold.fileno()
+        if fd < 0:
+            hint = "the kernel has no link for this: it can be detached, and that is all"
+            raise NotSupportedError(operation, self._what, errno.EOPNOTSUPP, hint=hint)
+        return fd
 
     def info(self) -> LinkInfo:
         """What the kernel tells of this link right now; Linux 5.15 for perf-event based ones."""
         from pybpf import info
 
-        with self._handle.borrow() as pointer:
-            return info.link_info(lib.bpf_link__fd(pointer))
+        with self._handle.borrow() as hold:
+            return info.link_info(self._fd_of(hold, "describe"))
 
     @property
     def id(self) -> int:
         """The kernel's number of this link."""
-        with self._handle.borrow() as pointer:
-            return int(_native.info(lib.bpf_link__fd(pointer), "struct bpf_link_info").id)
+        with self._handle.borrow() as hold:
+            return int(_native.info(self._fd_of(hold, "number"), "struct bpf_link_info").id)
+
+    def update(self, program: Program, *, expected: Program | None = None) -> None:
+        """Put ``program`` in the place of the one that is attached, with no gap between them.
+
+        With ``expected``, only where that is the one attached now; AttachError (EPERM) otherwise.
+        The new program must be of the old one's type, and loaded.  For links of XDP, tcx, netkit,
+        cgroups, network namespaces, iterators and (Linux 6.10) sockmaps; NotSupportedError for
+        others, which keep the program they were made with: attach the new one, then detach this.
+        Linux 5.7.  Needs the privilege that attaching does.
+        """
+        self._replace(f"program {program.name!r}", program, expected)
+        self._source = program
+
+    def update_map(self, ops: Map, *, expected: Map | None = None) -> None:
+        """Put another struct_ops map in the place of the one that is registered, in one step.
+
+        As update() otherwise.  Both maps are of sections ".struct_ops.link".  Linux 6.4.
+        """
+        self._replace(f"struct_ops map {ops.name!r}", ops, expected)
+        self._source = ops
+
+    def _replace(self, what: str, new: Program | Map, expected: Program | Map | None) -> None:
+        with self._handle.borrow() as hold, new._borrow_fd() as new_fd:
+            fd = self._fd_of(hold, "update")
+            if expected is None:
+                code = lib.pybpf_link_update(fd, new_fd, 0, 0)
+            else:
+                with expected._borrow_fd() as old_fd:
+                    code = lib.pybpf_link_update(fd, new_fd, old_fd, _REPLACE)
+            _native.check(code, "put", f"{what} in the place of {self._what}", self._update_refused)
+
+    def _update_refused(
+        self, operation: str, target: str, number: int, detail: str, log: str
+    ) -> KernelError:
+        if number in (errno.EOPNOTSUPP, errno.EINVAL) and self.info().type not in _UPDATABLE:
+            hint = "links of this kind keep their program: attach the new one, then detach this"
+            return NotSupportedError(operation, target, number, detail, log, hint)
+        return explained(AttachError, _update_hint)(operation, target, number, detail, log)
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Give the link a name on a bpffs, so that it stays attached without this process.
 
         PinError where there is no bpffs, no folder or something else by that name.  Links of
         tracepoints, kprobes, uprobes and perf events can be pinned from Linux 5.15 on.
+        NotSupportedError for what is attached without a link of the kernel's.
         """
-        with self._handle.borrow() as pointer:
-            pins.pin(lib.bpf_link__fd(pointer), path, self._what)
+        with self._handle.borrow() as hold:
+            pins.pin(self._fd_of(hold, "pin"), path, self._what)
         self._pins.add(os.fspath(path))
 
     def unpin(self, path: str | os.PathLike[str]) -> None:
         """Remove its pin at ``path``; PinError where nothing or something else is pinned."""
-        with self._handle.borrow() as pointer:
-            pins.unpin(path, self._what, lib.bpf_link__fd(pointer))
+        with self._handle.borrow() as hold:
+            pins.unpin(path, self._what, self._fd_of(hold, "unpin"))
         self._pins.discard(os.fspath(path))
 
     def detach(self) -> None:
@@ -112,8 +180,8 @@ class Link(Uncopyable):
         if self._handle.closed:
             return
         self._require_own_process("detach")
-        with self._handle.borrow() as pointer:
-            code = lib.bpf_link__detach(pointer)
+        with self._handle.borrow() as hold:
+            code = hold.detach()
         if code < 0 and self._pins:
             hint = f"unpin it ({', '.join(sorted(self._pins))}) and close it instead"
             raise NotSupportedError("detach", self._what, _native.kernel_errno(code), hint=hint)
@@ -123,20 +191,9 @@ class Link(Uncopyable):
         """Give the handle up: the attachment ends unless it is pinned.  Harmless to repeat."""
         if self._handle.closed:
             return
-        if self._process == os.getpid():
-            self._handle.close()
-        else:
-            self._close_in_fork()
+        self._handle.close()
         if self._owner is not None:
             self._owner._forget_link(self)
-
-    def _close_in_fork(self) -> None:
-        """Close the child's descriptor; destroying would switch the parent's perf event off."""
-        with self._handle.borrow() as pointer:
-            lib.bpf_link__disconnect(pointer)
-            fd = lib.bpf_link__fd(pointer)
-        self._handle.abandon()
-        os.close(fd)
 
     def disown(self) -> None:
         """Leave the attachment as it is and give it up: it lasts as long as this process does.
@@ -144,8 +201,8 @@ class Link(Uncopyable):
         To outlast the process, pin() it first.
         """
         self._require_own_process("disown")
-        with self._handle.borrow() as pointer:
-            lib.bpf_link__disconnect(pointer)
+        with self._handle.borrow() as hold:
+            hold.keep()
         self._handle.abandon()
         if self._owner is not None:
             self._owner._forget_link(self)
@@ -176,3 +233,13 @@ class Link(Uncopyable):
             warn_unclosed(self._what, self)
         finally:
             self.close()
+
+
+def _update_hint(number: int) -> str:
+    if number == errno.EPERM:
+        return "another program than the expected one is attached"
+    if number == errno.EINVAL:
+        return "the new one is of another type than the old one, or not made for this hook"
+    if number == errno.ENOLINK:
+        return "the link was detached, or what it was attached to is gone"
+    return ""

@@ -27,6 +27,7 @@ from pybpf.errors import (
     ObjectFormatError,
     StateError,
 )
+from pybpf.holds import LibbpfHold
 from pybpf.items import Items
 from pybpf.kernel import explained, needed_capabilities
 from pybpf.link import Link
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from pybpf.btf import Btf
     from pybpf.events import Reader
+    from pybpf.holds import Hold
     from pybpf.record_types import RecordTypeArgument
     from pybpf.user_ring import UserRing
 
@@ -321,14 +323,15 @@ class Object(Uncopyable):
 
     def _attach_struct_ops(self, ops: ObjectMap) -> Link:
         what = f"struct_ops map {ops.name!r}"
+        hold = LibbpfHold()
         with self._handle.borrow():
             _native.listen()
-            pointer = lib.bpf_map__attach_struct_ops(ops._pointer)
-            pointer = _native.check_pointer(pointer, "register", what, explained(AttachError))
-        return self._adopt_link(pointer, what, ops)
+            code = lib.pybpf_register(ops._pointer, hold.place)
+            _native.check(code, "register", what, explained(AttachError))
+        return self._adopt_link(hold, what, ops)
 
-    def _adopt_link(self, pointer: Any, what: str, source: ObjectProgram | ObjectMap) -> Link:
-        link = Link(pointer, what, self, source)
+    def _adopt_link(self, hold: Hold, what: str, source: ObjectProgram | ObjectMap) -> Link:
+        link = Link(hold, what, self, source)
         self._links.append(link)
         return link
 

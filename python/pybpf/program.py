@@ -16,6 +16,7 @@ from pybpf.errors import (
     NotSupportedError,
     StateError,
 )
+from pybpf.holds import LibbpfHold
 from pybpf.kernel import explained, has_tracefs, needed_capabilities
 from pybpf.kernel_object import Declared, FdBorrow, KernelObject
 from pybpf.link import Link
@@ -365,15 +366,16 @@ class ObjectProgram(Declared, Program):
         (Linux 5.2).
         """
         what = f"program {self._name!r} to {self._section}"
+        hold = LibbpfHold()
         with self._owner._attaching, self._borrow_fd():
             self._require_whole_hook(what)
             _native.listen()
             if self._tracepoint() and not has_tracefs():
-                pointer = self._attach_hidden_tracepoint(what)
+                code = self._attach_hidden_tracepoint(what, hold)
             else:
-                pointer = lib.bpf_program__attach(self._pointer)
-            pointer = _native.check_pointer(pointer, "attach", what, self._attach_refused)
-        return self._owner._adopt_link(pointer, what, self)
+                code = lib.pybpf_attach(self._pointer, hold.place)
+            _native.check(code, "attach", what, self._attach_refused)
+        return self._owner._adopt_link(hold, what, self)
 
     def _require_whole_hook(self, what: str) -> None:
         if target := self._iter_target():
@@ -427,7 +429,7 @@ class ObjectProgram(Declared, Program):
         is_one = len(parts) == 3 and parts[0] in ("tp", "tracepoint")
         return "/".join(parts[1:]) if is_one else None
 
-    def _attach_hidden_tracepoint(self, what: str) -> Any:
+    def _attach_hidden_tracepoint(self, what: str, hold: LibbpfHold) -> int:
         """What libbpf does for tracepoints, through a tracefs that is mounted nowhere."""
         from pybpf import tracefs
 
@@ -438,10 +440,10 @@ class ObjectProgram(Declared, Program):
         finally:
             os.close(event)
         fd = _native.check(lib.pybpf_perf_tracepoint(number), "attach", what, refuse)
-        pointer = lib.bpf_program__attach_perf_event(self._pointer, fd)
-        if pointer == _native.NULL:
+        code = int(lib.pybpf_attach_perf_event(self._pointer, fd, 0, hold.place))
+        if code < 0:
             os.close(fd)
-        return pointer
+        return code
 
     def _attach_refused(
         self, operation: str, target: str, errno: int, detail: str, log: str

@@ -19,7 +19,7 @@ PACKAGE = Path(pybpf.__file__).parent
 LAYERS = [
     {"errors", "constants", "_libbpf", "_fast", "verifier", "accounting", "headers"},
     {"_native", "elf", "_handles", "kernel", "items"},
-    {"btf_source", "btf_dump", "waiting", "tracefs", "streams"},
+    {"btf_source", "btf_dump", "waiting", "tracefs", "streams", "holds"},
     {"btf"},
     {"shape"},
     {"layout_check", "dtype"},

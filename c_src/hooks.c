@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Attaching.  What libbpf attaches is stored where the caller has a place for it already, so that nothing that comes
+ * between, such as Ctrl-C in Python, loses it.  What takes no more than a system call is made here
+ * from descriptors, for any program of the kernel and also with a libbpf that does not know it yet.
+ */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef BPF_LINK_CREATE_
+#define BPF_LINK_CREATE_ 28
+#define BPF_LINK_UPDATE_ 29
+#endif
+
+/* ---- by libbpf ----------------------------------------------------------------------------------- */
+
+static int stored(struct bpf_link *link, struct bpf_link **place)
+{
+	*place = link;
+	if (link)
+		return 0;
+	return errno ? -errno : -EINVAL;
+}
+
+int pybpf_attach(const struct bpf_program *program, struct bpf_link **place)
+{
+	return stored(bpf_program__attach(program), place);
+}
+
+int pybpf_attach_perf_event(const struct bpf_program *program, int event, uint64_t cookie,
+			    struct bpf_link **place)
+{
+	LIBBPF_OPTS(bpf_perf_event_opts, opts, .bpf_cookie = cookie);
+
+	return stored(bpf_program__attach_perf_event_opts(program, event, &opts), place);
+}
+
+int pybpf_register(const struct bpf_map *map, struct bpf_link **place)
+{
+	return stored(bpf_map__attach_struct_ops(map), place);
+}
+
+/* ---- by the kernel ------------------------------------------------------------------------------- */
+
+static long bpf(int command, const void *attr, uint32_t size)
+{
+	return syscall(__NR_bpf, command, attr, size);
+}
+
+int pybpf_link_create(const struct pybpf_link_request *request, int *place)
+{
+	long fd = bpf(BPF_LINK_CREATE_, request, sizeof(*request));
+
+	if (fd < 0)
+		return -errno;
+	*place = (int)fd;
+	return 0;
+}
+
+int pybpf_link_update(int link_fd, int new_fd, int old_fd, uint32_t flags)
+{
+	struct {
+		uint32_t link_fd, new_fd, flags, old_fd;
+	} attr = {(uint32_t)link_fd, (uint32_t)new_fd, flags, (uint32_t)old_fd};
+
+	return bpf(BPF_LINK_UPDATE_, &attr, sizeof(attr)) < 0 ? -errno : 0;
+}

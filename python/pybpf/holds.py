@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What holds an attachment in place: a link of libbpf's, one of the kernel's, or neither.
+
+A hold is there before what it holds: attaching stores into it, so that an exception that comes
+between finds an owner, who ends it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from pybpf._native import NULL, ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Hold:
+    """One attachment: at most one of end() and keep() is called, once."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._is_over = False
+
+    def fileno(self) -> int:
+        """The link's descriptor; -1 where there is none."""
+        return -1
+
+    def detach(self) -> int:
+        """Have the kernel detach it, whoever else holds the link; 0 or a negative errno."""
+        return -errno.EOPNOTSUPP
+
+    def end(self) -> None:
+        """Give it up: what nothing else holds is detached.  In a fork only what is the fork's."""
+        if not self._is_over:
+            self._is_over = True
+            self._end() if self._process == os.getpid() else self._end_in_fork()
+
+    def keep(self) -> None:
+        """Leave it in place for as long as this process lives."""
+        self._is_over = True
+
+    def _end(self) -> None:
+        raise NotImplementedError
+
+    def _end_in_fork(self) -> None:
+        """Nothing is the child's."""
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self.end()
+
+
+class LibbpfHold(Hold):
+    """A ``struct bpf_link``, which libbpf stores at ``place``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place: Any = ffi.new("struct bpf_link **")
+
+    def fileno(self) -> int:
+        return int(lib.bpf_link__fd(self.place[0]))
+
+    def detach(self) -> int:
+        return int(lib.bpf_link_detach(self.fileno()))
+
+    def keep(self) -> None:
+        super().keep()
+        lib.bpf_link__disconnect(self.place[0])
+
+    def _end(self) -> None:
+        if self.place[0] != NULL:
+            lib.bpf_link__destroy(self.place[0])
+
+    def _end_in_fork(self) -> None:
+        """Close the child's descriptor; destroying would switch the parent's perf event off."""
+        if self.place[0] != NULL:
+            lib.bpf_link__disconnect(self.place[0])
+            os.close(self.fileno())
+
+
+class FdHold(Hold):
+    """A link's descriptor, which C stores at ``place``."""
+
+    def __init__(self, fd: int = -1) -> None:
+        super().__init__()
+        self.place: Any = ffi.new("int *", fd)
+
+    def fileno(self) -> int:
+        return int(self.place[0])
+
+    def detach(self) -> int:
+        return int(lib.bpf_link_detach(self.fileno()))
+
+    def _end(self) -> None:
+        if self.place[0] >= 0:
+            os.close(self.place[0])
+
+    def _end_in_fork(self) -> None:
+        self._end()
+
+
+class UndoHold(Hold):
+    """An attachment without a link, which ``undo()`` ends; the kernel keeps it past the process."""
+
+    def __init__(self, undo: Callable[[], object]) -> None:
+        super().__init__()
+        self._undo = undo
+
+    def detach(self) -> int:
+        return 0  # there is nobody else who holds it
+
+    def _end(self) -> None:
+        self._undo()
