@@ -106,6 +106,7 @@ def missing_packages() -> list[str]:
         "make": shutil.which("make"),
         "libelf-dev": (include / "gelf.h").exists(),
         "zlib1g-dev": (include / "zlib.h").exists(),
+        "iproute2": shutil.which("ip") is not None,
         "python3-dev": (Path(sysconfig.get_path("include")) / "Python.h").exists(),
         "python3-venv": importlib.util.find_spec("ensurepip"),
     }

@@ -176,6 +176,14 @@ struct bpf_iter__cgroup {
 	struct cgroup *cgroup;
 };
 
+enum xdp_action {
+	XDP_ABORTED = 0,
+	XDP_DROP = 1,
+	XDP_PASS = 2,
+	XDP_TX = 3,
+	XDP_REDIRECT = 4,
+};
+
 struct xdp_md {
 	__u32 data;
 	__u32 data_end;

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         MapType,
         ProgramType,
         UpdateFlags,
+        XdpMode,
     )
     from pybpf.events import Reader
     from pybpf.headers import get_include
@@ -122,6 +123,7 @@ __all__ = [
     "UserRing",
     "UserSample",
     "VerifierError",
+    "XdpMode",
     "get_include",
     "libbpf_version",
     "load",
@@ -153,6 +155,7 @@ _LATE = {
     "UpdateFlags": "constants",
     "UserRing": "user_ring",
     "UserSample": "user_ring",
+    "XdpMode": "constants",
     "get_include": "headers",
     "trace_pipe": "tracing",
 }

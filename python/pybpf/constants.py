@@ -194,6 +194,15 @@ class CgroupIterOrder(KernelEnum):
     CHILDREN = 5
 
 
+class XdpMode(KernelEnum):
+    """Where XDP programs run: ``XDP_FLAGS_*_MODE``."""
+
+    ANY = 0
+    SKB = 2
+    DRV = 4
+    HW = 8
+
+
 class UpdateFlags(IntFlag):
     """How to update a map element."""
 

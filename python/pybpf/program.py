@@ -8,6 +8,7 @@ import os
 
 from pybpf import _native
 from pybpf._native import Runs, ffi, lib
+from pybpf.attaching import DescriptorHooks
 from pybpf.errors import (
     ENOTSUPP,
     AttachError,
@@ -23,6 +24,7 @@ from pybpf.link import Link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from typing_extensions import Buffer
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pybpf._handles import OwnedFd
     from pybpf._native import TestRunResult
     from pybpf.constants import AttachType, CgroupIterOrder, ProgramType
+    from pybpf.holds import Hold
     from pybpf.info import ProgramInfo
     from pybpf.iteration import Iteration
     from pybpf.map import Map
@@ -60,7 +63,7 @@ class Runner:
         lib.pybpf_fd_close(self.handle)
 
 
-class Program(KernelObject, Runs):
+class Program(KernelObject, DescriptorHooks, Runs):
     """A program that the kernel holds.
 
     Made by Program.open_pinned(), .from_id() and .from_fd(), which own their descriptor: close it,
@@ -104,6 +107,15 @@ class Program(KernelObject, Runs):
 
         with self._borrow_fd() as fd:
             return info.program_info(fd)
+
+    def _attached(self, where: str, attach: Callable[[str, int], Hold]) -> Link:
+        what = f"program {self._name!r} to {where}"
+        with self._borrow_fd() as fd:
+            return self._new_link(attach(what, fd), what)
+
+    def _new_link(self, hold: Hold, what: str) -> Link:
+        """The link that has the hold: the caller's own."""
+        return Link(hold, what, source=self)
 
     def _test_run(
         self,
@@ -375,6 +387,10 @@ class ObjectProgram(Declared, Program):
             else:
                 code = lib.pybpf_attach(self._pointer, hold.place)
             _native.check(code, "attach", what, self._attach_refused)
+        return self._new_link(hold, what)
+
+    def _new_link(self, hold: Hold, what: str) -> Link:
+        """The link that has the hold: its object's."""
         return self._owner._adopt_link(hold, what, self)
 
     def _require_whole_hook(self, what: str) -> None:

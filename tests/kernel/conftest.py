@@ -20,6 +20,7 @@ from pybpf._native import lib
 ROOT = Path(__file__).parents[2]
 
 CLONE_NEWNS = 0x20000
+CLONE_NEWNET = 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 1 << 18
 
 
@@ -81,6 +82,19 @@ def cgroup_root(tmp_path):
     subprocess.run(["mount", "-t", "cgroup2", "none", str(root)], check=True)
     yield root
     subprocess.run(["umount", str(root)], check=True)
+
+
+@pytest.fixture
+def netns():
+    """A network namespace of this thread's own, in which only the loopback device is, and up."""
+    with open("/proc/thread-self/ns/net") as before:
+        if libc.unshare(CLONE_NEWNET):
+            pytest.fail(f"no network namespace: {os.strerror(ctypes.get_errno())}")
+        try:
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+            yield
+        finally:
+            libc.setns(before.fileno(), CLONE_NEWNET)
 
 
 def open_descriptors():
