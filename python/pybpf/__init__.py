@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     )
     from pybpf.events import Reader
     from pybpf.headers import get_include
+    from pybpf.inventory import enable_stats, links, maps, owners, programs
     from pybpf.iteration import Iteration
     from pybpf.layout import Chars, Struct
     from pybpf.symbols import Frame
@@ -124,10 +125,15 @@ __all__ = [
     "UserSample",
     "VerifierError",
     "XdpMode",
+    "enable_stats",
     "get_include",
     "libbpf_version",
+    "links",
     "load",
+    "maps",
     "open",
+    "owners",
+    "programs",
     "trace_pipe",
 ]
 
@@ -156,7 +162,12 @@ _LATE = {
     "UserRing": "user_ring",
     "UserSample": "user_ring",
     "XdpMode": "constants",
+    "enable_stats": "inventory",
     "get_include": "headers",
+    "links": "inventory",
+    "maps": "inventory",
+    "owners": "inventory",
+    "programs": "inventory",
     "trace_pipe": "tracing",
 }
 

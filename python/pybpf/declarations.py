@@ -14,6 +14,7 @@ from pybpf import _native
 from pybpf._native import ffi, lib
 from pybpf.btf import Btf, Composite, DataSec, Kind, Pointer
 from pybpf.errors import KernelError, NotFoundError
+from pybpf.ids import all_ids
 from pybpf.kernel import explained
 
 TYPE_CHECKING = False
@@ -58,7 +59,7 @@ def types_of_users(map_id: int) -> Iterator[Btf]:
 
     Needs CAP_SYS_ADMIN, PrivilegeError otherwise.
     """
-    for program_id in _program_ids():
+    for program_id in all_ids("program"):
         try:
             types = _types_of_user(program_id, map_id)
         except KernelError as gone:
@@ -67,16 +68,6 @@ def types_of_users(map_id: int) -> Iterator[Btf]:
             continue
         if types is not None:
             yield types
-
-
-def _program_ids() -> Iterator[int]:
-    found = ffi.new("uint32_t *", 0)
-    while True:
-        code = lib.bpf_prog_get_next_id(found[0], found)
-        if code == -errno.ENOENT:
-            return
-        _native.check(code, "list", "the loaded programs", _REFUSAL)
-        yield int(found[0])
 
 
 def _types_of_user(program_id: int, map_id: int) -> Btf | None:

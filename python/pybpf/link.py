@@ -16,7 +16,7 @@ from pybpf.kernel import explained
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybpf.info import LinkInfo
+    from pybpf.link_info import LinkInfo
     from pybpf.map import Map
     from pybpf.object import Object
     from pybpf.program import Program
@@ -104,11 +104,15 @@ class Link(Uncopyable):
         return fd
 
     def info(self) -> LinkInfo:
-        """What the kernel tells of this link right now; Linux 5.15 for perf-event based ones."""
-        from pybpf import info
+        """What the kernel tells of this link right now, as the subclass of its kind.
+
+        ``info().where`` has it in words.  Linux 5.8, for links of perf events 5.15; what these are
+        attached to from 6.6 on, and what only later kernels tell is 0 or empty before.
+        """
+        from pybpf.link_info import link_info
 
         with self._handle.borrow() as hold:
-            return info.link_info(self._fd_of(hold, "describe"))
+            return link_info(self._fd_of(hold, "describe"))
 
     @property
     def id(self) -> int:
