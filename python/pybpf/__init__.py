@@ -36,6 +36,7 @@ from pybpf.errors import (
     ObjectNotFoundError,
     PinError,
     PrivilegeError,
+    ReloadError,
     RelocationError,
     StateError,
     VerifierError,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from pybpf.inventory import enable_stats, links, maps, owners, programs
     from pybpf.iteration import Iteration
     from pybpf.layout import Chars, Struct
+    from pybpf.reloading import reload
     from pybpf.symbols import Frame
     from pybpf.tracing import TraceLine, TracePipe, trace_pipe
     from pybpf.user_ring import UserRing, UserSample
@@ -113,6 +115,7 @@ __all__ = [
     "ProgramType",
     "Reader",
     "ReaderStats",
+    "ReloadError",
     "RelocationError",
     "Section",
     "StateError",
@@ -134,6 +137,7 @@ __all__ = [
     "open",
     "owners",
     "programs",
+    "reload",
     "trace_pipe",
 ]
 
@@ -168,6 +172,7 @@ _LATE = {
     "maps": "inventory",
     "owners": "inventory",
     "programs": "inventory",
+    "reload": "reloading",
     "trace_pipe": "tracing",
 }
 

@@ -9,6 +9,7 @@
     │   ├─ ClosedError                       you closed it
     │   └─ BusyError                         somebody uses it right now
     ├─ IterationAborted (RuntimeError)       a map changes faster than it can be read
+    ├─ ReloadError (RuntimeError)            a new object was not good; the old one runs on
     └─ KernelError (OSError)                 the kernel, or libbpf on its behalf, refused
         ├─ ObjectNotFoundError (FileNotFoundError)
         ├─ LoadError                         stage: btf, map, relocation, program
@@ -142,6 +143,10 @@ class BusyError(StateError):
 
 class IterationAborted(Error, RuntimeError):
     """The map changes too fast to be read key by key; what was read so far may not be all."""
+
+
+class ReloadError(Error, RuntimeError):
+    """A new object was not good enough to take the place of the old one, which is as before."""
 
 
 class KernelError(Error, OSError):

@@ -16,6 +16,9 @@ from pybpf.kernel import explained
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from pybpf.link_info import LinkInfo
     from pybpf.map import Map
     from pybpf.object import Object
@@ -41,10 +44,12 @@ class Link(Uncopyable):
         what: str,
         owner: Object | None = None,
         source: Program | Map | None = None,
+        again: Callable[[Any], Link] | None = None,
     ) -> None:
         self._handle = Handle(hold, Hold.end, what)
         self._what = what
         self._source = source
+        self._again = again
         self._owner = owner  # libbpf's USDT links touch their object when they are destroyed
         self._process = os.getpid()
         self._pins: set[str] = set()
@@ -157,6 +162,18 @@ class Link(Uncopyable):
             hint = "links of this kind keep their program: attach the new one, then detach this"
             return NotSupportedError(operation, target, number, detail, log, hint)
         return explained(AttachError, _update_hint)(operation, target, number, detail, log)
+
+    def _attach_again(self, other: Program | Map) -> Link:
+        """Attach another program, or struct_ops map, to the same hook in the same way."""
+        assert self._again is not None  # links of objects know
+        return self._again(other)
+
+    def _move_to(self, owner: Object) -> None:
+        """Have another object own the link, one of whose programs it has now."""
+        owner._links.append(self)
+        if self._owner is not None:
+            self._owner._forget_link(self)
+        self._owner = owner
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Give the link a name on a bpffs, so that it stays attached without this process.

@@ -328,10 +328,19 @@ class Object(Uncopyable):
             _native.listen()
             code = lib.pybpf_register(ops._pointer, hold.place)
             _native.check(code, "register", what, explained(AttachError))
-        return self._adopt_link(hold, what, ops)
+        return self._adopt_link(
+            hold, what, ops, lambda other: other._owner._attach_struct_ops(other)
+        )
 
-    def _adopt_link(self, hold: Hold, what: str, source: ObjectProgram | ObjectMap) -> Link:
-        link = Link(hold, what, self, source)
+    def _adopt_link(
+        self,
+        hold: Hold,
+        what: str,
+        source: ObjectProgram | ObjectMap,
+        again: Callable[[Any], Link],
+    ) -> Link:
+        """A link of this object's; ``again`` attaches another source to the same hook."""
+        link = Link(hold, what, self, source, again)
         self._links.append(link)
         return link
 

@@ -111,11 +111,12 @@ class Program(KernelObject, DescriptorHooks, Runs):
     def _attached(self, where: str, attach: Callable[[str, int], Hold]) -> Link:
         what = f"program {self._name!r} to {where}"
         with self._borrow_fd() as fd:
-            return self._new_link(attach(what, fd), what)
+            hold = attach(what, fd)
+        return self._new_link(hold, what, lambda other: other._attached(where, attach))
 
-    def _new_link(self, hold: Hold, what: str) -> Link:
-        """The link that has the hold: the caller's own."""
-        return Link(hold, what, source=self)
+    def _new_link(self, hold: Hold, what: str, again: Callable[[Any], Link]) -> Link:
+        """The link that has the hold, the caller's own; ``again`` attaches others there."""
+        return Link(hold, what, source=self, again=again)
 
     def _test_run(
         self,
@@ -387,11 +388,11 @@ class ObjectProgram(Declared, Program):
             else:
                 code = lib.pybpf_attach(self._pointer, hold.place)
             _native.check(code, "attach", what, self._attach_refused)
-        return self._new_link(hold, what)
+        return self._new_link(hold, what, lambda other: other.attach())
 
-    def _new_link(self, hold: Hold, what: str) -> Link:
+    def _new_link(self, hold: Hold, what: str, again: Callable[[Any], Link]) -> Link:
         """The link that has the hold: its object's."""
-        return self._owner._adopt_link(hold, what, self)
+        return self._owner._adopt_link(hold, what, self, again)
 
     def _require_whole_hook(self, what: str) -> None:
         if target := self._iter_target():

@@ -33,6 +33,7 @@ EXAMPLES = [
     errors.PrivilegeError("load", "object 'x'", errno.EPERM, hint="lacks CAP_BPF"),
     errors.NotSupportedError("open", "x", errno.EOPNOTSUPP),
     errors.IterationAborted("map 'm' changes too fast"),
+    errors.ReloadError("health is bad"),
 ]
 
 
