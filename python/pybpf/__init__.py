@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from pybpf.layout import Chars, Struct
     from pybpf.reloading import reload
     from pybpf.symbols import Frame
+    from pybpf.takeover import reload_pinned
     from pybpf.tracing import TraceLine, TracePipe, trace_pipe
     from pybpf.user_ring import UserRing, UserSample
     from pybpf.views import ArrayView, StructView
@@ -138,6 +139,7 @@ __all__ = [
     "owners",
     "programs",
     "reload",
+    "reload_pinned",
     "trace_pipe",
 ]
 
@@ -173,6 +175,7 @@ _LATE = {
     "owners": "inventory",
     "programs": "inventory",
     "reload": "reloading",
+    "reload_pinned": "takeover",
     "trace_pipe": "tracing",
 }
 

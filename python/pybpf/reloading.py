@@ -70,10 +70,12 @@ def reload(
     """Put the object in ``source`` in the place of ``obj``, which runs; all of it or nothing.
 
     The new object takes the old one's maps over that have the same name, kind and layout, variables
-    too, with all that is in them.  For others ``maps`` has a function, which is called with the old
-    and the new map, or None where the new one is to begin empty; without, LayoutError shows what
-    differs.  Constants (.rodata) are the new object's own: ``configure(new)`` may set them, and
-    whatever else is to be set before load.  Programs keep autoload and autoattach of their name.
+    (".bss") too, with all that is in them.  For others ``maps`` has a function, which is called
+    with the old and the new map, or None where the new one is to begin empty; without, LayoutError
+    shows what differs.  Of variables whose section changed, those of the same name and type keep
+    their values.  Constants (.rodata) are the new object's own: ``configure(new)`` may set
+    them, and whatever else is to be set before load.  Programs keep autoload and autoattach of
+    their name.
 
     ``health(new)`` is asked when it is loaded, until it answers with something true, for at most
     ``timeout`` seconds; then every link is switched.  Where the kernel can, it puts the new program
@@ -88,23 +90,38 @@ def reload(
     that were kept is for readers of the new object.
     """
     _require_loaded(obj)
-    migrations = maps or {}
     new = open(source)
     try:
         _adopt_settings(obj, new)
-        taken = succession.arrange(obj.maps, new, migrations)
-        if configure is not None:
-            configure(new)
-        new.load()
-        succession.migrate(obj.maps, new, migrations)
-        if health is not None:
-            _require_healthy(new, health, timeout)
+        taken = load_successor(
+            new, succession.by_name(obj.maps.values()), maps or {}, configure, health, timeout
+        )
         switches = _switch(obj, new)
     except BaseException:
         new.close()
         raise
     obj.close()
     return Reload(new, taken, switches)
+
+
+def load_successor(
+    new: Object,
+    old: Mapping[str, Map],
+    migrations: Mapping[str, Migration | None],
+    configure: Callable[[Object], object] | None,
+    health: Callable[[Object], object] | None,
+    timeout: float,
+) -> Succession:
+    """Load an object that is open with an older one's maps, by_name(), and see that it is well."""
+    own = succession.by_name(new.maps.values())
+    taken = succession.arrange(old, own, migrations)
+    if configure is not None:
+        configure(new)
+    new.load()
+    succession.migrate(old, own, taken.migrated, migrations)
+    if health is not None:
+        _require_healthy(new, health, timeout)
+    return taken
 
 
 def _require_loaded(obj: Object) -> None:
@@ -147,7 +164,7 @@ def _switch(old: Object, new: Object) -> tuple[Switch, ...]:
                 switches.append(Switch(before.name, link.what, "ended"))
                 continue
             updated.append((link, before, after))  # first: an interrupt may come between
-            if _update(link, after, before):
+            if update(link, after, before):
                 switches.append(Switch(after.name, link.what, "updated"))
             else:
                 updated.pop()
@@ -157,7 +174,7 @@ def _switch(old: Object, new: Object) -> tuple[Switch, ...]:
             switches += _attach_added(old, new)
     except BaseException:
         for link, before, after in reversed(updated):
-            _put_back(link, before, after)
+            put_back(link, before, after)
         raise
     for link, _, _ in updated:
         link._move_to(new)
@@ -174,7 +191,7 @@ def _successor(before: Attachable, new: Object) -> Attachable | None:
     return after if is_there else None
 
 
-def _update(link: Link, after: Attachable, before: Attachable) -> bool:
+def update(link: Link, after: Attachable, before: Attachable) -> bool:
     """Put one in the other's place in one step; whether the kernel can for this kind of link."""
     try:
         if isinstance(after, Map):
@@ -188,9 +205,10 @@ def _update(link: Link, after: Attachable, before: Attachable) -> bool:
     return True
 
 
-def _put_back(link: Link, before: Attachable, after: Attachable) -> None:
-    with contextlib.suppress(AttachError):  # it was not yet updated
-        _update(link, before, after)
+def put_back(link: Link, before: Attachable, after: Attachable) -> None:
+    """Undo update(), which may not have come to pass."""
+    with contextlib.suppress(AttachError):
+        update(link, before, after)
 
 
 def _attach_added(old: Object, new: Object) -> list[Switch]:

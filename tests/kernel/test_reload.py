@@ -75,8 +75,8 @@ def test_it_reports_what_became_of_maps_and_links(running, agents):
             "count_exits": "added",
         }
         assert {"packets_by_version", "execs_by_version"} <= set(reloaded.maps.kept)
-        assert {"flows", "agent2.rodata"} <= set(reloaded.maps.fresh)
-        assert reloaded.maps.migrated == ()
+        assert {"flows", ".rodata"} <= set(reloaded.maps.fresh)
+        assert reloaded.maps.migrated == (".bss",)
 
 
 def test_variables_stay_where_they_are_laid_out_alike(running, agents, udp):
@@ -86,6 +86,12 @@ def test_variables_stay_where_they_are_laid_out_alike(running, agents, udp):
         assert new.bss.packets == 3
         send(udp)
         assert new.bss.packets == 4
+
+
+def test_variables_stay_where_their_section_changed(running, agents, udp):
+    send(udp, 3)
+    with pybpf.reload(running, agents[2]).object as new:
+        assert new.bss.packets == 3
 
 
 def test_maps_laid_out_otherwise_are_refused_with_the_difference(running, agents, udp):

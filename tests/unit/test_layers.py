@@ -57,6 +57,7 @@ LAYERS = [
     {"object"},
     {"opening", "pin_folder", "succession"},
     {"reloading"},
+    {"takeover"},
     {""},  # the package itself: pybpf/__init__.py
     {"cli.output"},
     {"cli.values"},
