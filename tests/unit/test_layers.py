@@ -60,11 +60,12 @@ LAYERS = [
     {"takeover"},
     {""},  # the package itself: pybpf/__init__.py
     {"cli.output"},
-    {"cli.values"},
+    {"cli.values", "cli.things"},
     {"cli.template"},
     {"cli.lines"},
     {"cli.stream"},
-    {"cli.inspect", "cli.load", "cli.events", "cli.unload"},
+    {"cli.inspect", "cli.load", "cli.events", "cli.unload", "cli.reload"},
+    {"cli.programs", "cli.maps", "cli.links"},
     {"cli"},
     {"__main__"},
 ]
