@@ -436,6 +436,10 @@ class Btf:
             yield first + at + 1 - start
             at = self._data.find(b"\0" + wanted + b"\0", at + 1, end)
 
+    def string(self, offset: int) -> str:
+        """The string there, which lines of source are told by; ObjectFormatError without one."""
+        return self._string(offset, 0)
+
     def _string(self, offset: int, where: int) -> str:
         """The string at ``offset``; ``where`` is the byte at which ``offset`` was read."""
         first = 0

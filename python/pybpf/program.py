@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pybpf._handles import OwnedFd
     from pybpf._native import TestRunResult
     from pybpf.constants import AttachType, CgroupIterOrder, ProgramType
+    from pybpf.dump import JitedFunction, XlatedInstruction
     from pybpf.holds import Hold
     from pybpf.info import ProgramInfo
     from pybpf.iteration import Iteration
@@ -117,6 +118,27 @@ class Program(KernelObject, DescriptorHooks, Runs):
     def _new_link(self, hold: Hold, what: str, again: Callable[[Any], Link]) -> Link:
         """The link that has the hold, the caller's own; ``again`` attaches others there."""
         return Link(hold, what, source=self, again=again)
+
+    def xlated(self) -> list[XlatedInstruction]:
+        """Its instructions as the verifier rewrote them, with their text and lines of C.
+
+        Empty where the kernel does not show them: that takes CAP_SYS_ADMIN, as do the lines.
+        """
+        from pybpf import dump
+
+        with self._borrow_fd() as fd:
+            return dump.xlated(fd)
+
+    def jited(self) -> list[JitedFunction]:
+        """The machine code of each of its functions, with the lines of C that it stems from.
+
+        Empty where there is no JIT, and where the kernel hides addresses (CAP_SYS_ADMIN,
+        net.core.bpf_jit_harden).  To disassemble it, give ``code`` and ``address`` to capstone.
+        """
+        from pybpf import dump
+
+        with self._borrow_fd() as fd:
+            return dump.jited(fd)
 
     def _test_run(
         self,

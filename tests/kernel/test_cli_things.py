@@ -72,6 +72,18 @@ def test_one_is_shown_by_id_name_or_pin(obj, bpffs):
     assert "count_packets" in printed("prog", "show", program.id)
 
 
+def test_the_code_of_a_program_is_shown_with_its_lines(obj):
+    text = printed("prog", "dump", "count_packets")
+    assert text.startswith("count_packets:\n")
+    assert "; return XDP_PASS; @ agent.h:" in text
+    assert text.endswith(": exit\n")
+    code = printed_json("prog", "dump", "count_packets")
+    assert code[-1]["text"] == "exit"
+    machine = printed("prog", "dump", "count_packets", "--jited")
+    assert "; return XDP_PASS; @ agent.h:" in machine
+    assert "ret" in machine
+
+
 def test_entries_are_read_and_written_as_json(obj):
     assert printed("map", "update", "flows", '{"mark": 7}', "5") == ""
     assert obj.maps["flows"][7,] == 5

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import platform
+
 import pybpf
 from pybpf import words
 from pybpf.cli import things
@@ -11,7 +14,10 @@ from pybpf.cli.output import DONE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator, Sequence
     from typing import Any
+
+    from pybpf.dump import JitedFunction, XlatedInstruction
 
 
 def add_parser(commands: Any) -> None:
@@ -26,6 +32,16 @@ def add_parser(commands: Any) -> None:
     show.add_argument("program", metavar="PROGRAM", help=things.THING)
     show.add_argument("--json", action="store_true")
     show.set_defaults(run=show_one)
+
+    dump = actions.add_parser("dump", help="the instructions of one, with their lines of C")
+    dump.add_argument("program", metavar="PROGRAM", help=things.THING)
+    dump.add_argument(
+        "--jited",
+        action="store_true",
+        help="the machine's instead: disassembled where the package capstone is installed",
+    )
+    dump.add_argument("--json", action="store_true")
+    dump.set_defaults(run=dump_one)
 
     pin = actions.add_parser("pin", help="give one a name on a bpffs")
     pin.add_argument("program", metavar="PROGRAM", help=things.THING)
@@ -73,3 +89,54 @@ def pin_one(options: argparse.Namespace) -> int:
     with things.open_thing(pybpf.Program, options.program, pybpf.programs) as program:
         program.pin(options.path)
     return DONE
+
+
+def dump_one(options: argparse.Namespace) -> int:
+    with things.open_thing(pybpf.Program, options.program, pybpf.programs) as program:
+        found: Sequence[Any] = program.jited() if options.jited else program.xlated()
+    if not found:
+        raise pybpf.Error(f"the kernel does not show the code of {options.program}")
+    if options.json:
+        things.print_json([things.plain(dataclasses.asdict(each)) for each in found])
+    elif options.jited:
+        for function in found:
+            print_machine_code(function)
+    else:
+        for each in found:
+            print_instruction(each)
+    return DONE
+
+
+def print_instruction(each: XlatedInstruction) -> None:
+    if each.function:
+        print(f"{each.function}:")
+    if each.line:
+        print(f"  ; {each.line}")
+    print(f"{each.instruction.pc:5}: {each.text}")
+
+
+def print_machine_code(function: JitedFunction) -> None:
+    print(f"{function.name}: at {function.address:#x}")
+    lines = dict(function.lines)
+    for offset, text in machine_instructions(function):
+        if offset in lines:
+            print(f"  ; {lines[offset]}")
+        print(f"{offset:5x}: {text}")
+
+
+def machine_instructions(function: JitedFunction) -> Iterator[tuple[int, str]]:
+    """Each instruction's offset and text; without capstone, the bytes up to the next line."""
+    try:
+        import capstone
+    except ImportError:
+        starts = [offset for offset, _ in function.lines] or [0]
+        for start, end in zip(starts, [*starts[1:], len(function.code)], strict=True):
+            yield start, function.code[start:end].hex(" ")
+        return
+    machine = platform.machine()
+    if machine == "aarch64":
+        engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
+    else:
+        engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    for each in engine.disasm(function.code, function.address):
+        yield each.address - function.address, f"{each.mnemonic} {each.op_str}".rstrip()
