@@ -208,7 +208,7 @@ def test_what_cannot_be_read_is_told(everything, pins, bpffs, bpf_object, tmp_pa
         ((ring, "--btf", text), 1, str(text)),
         ((ring, "--btf", bpffs / "none"), 1, str(bpffs / "none")),
         ((ring, "--format", "{valu}"), 2, "did you mean 'value'?"),
-        ((pins["untyped"], "--format", "{value}"), 2, "untyped: no member"),
+        ((pins["untyped"], "--format", "{value}"), 2, "untyped: its events have no type"),
         ((ring, "--duration", "-1"), 2, "--duration"),
         ((), 2, "PIN"),
     ]

@@ -165,6 +165,7 @@ TEMPLATES = [
     ("{hdr} {kinds:>12} {words}", "{pid=7 kind=OPEN}   [CLOSE, 9] [ab, cd]"),
     ("{words[1]:>3}", " cd"),
     ("{{{map}}} {map:>7}", "{events}  events"),
+    ("{small:9>4}|{real:01000.1f}", "99-3|" + "1.5".rjust(1000, "0")),
 ]
 
 
@@ -201,10 +202,10 @@ def test_what_a_rings_records_lack_is_a_dash_as_wide(btf, event, spec, expected)
 UNKNOWN = [
     ("{com}", "did you mean 'comm'?"),
     ("{hdr.pdi}", "no member of struct header named 'pdi'; did you mean 'pid'?"),
-    ("{args[2]}", r"no element of unsigned long long\[2\] named '\[2\]'"),
-    ("{comm[0]}", r"no element of char\[16\]"),
-    ("{hdr.pid.low}", "no member of unsigned int named 'low'"),
-    ("{hdr[0]}", "no element of struct header"),
+    ("{args[2]}", r"unsigned long long\[2\] has no element \[2\]"),
+    ("{comm[0]}", r"char\[16\] has no element \[0\]"),
+    ("{hdr.pid.low}", "unsigned int has no members, and so no 'low'"),
+    ("{hdr[0]}", r"struct header has no element \[0\]"),
 ]
 
 
@@ -212,6 +213,18 @@ UNKNOWN = [
 def test_what_no_record_has_is_wrong_usage(event, template, message):
     with pytest.raises(UsageError, match=message):
         line_makers({"events": event, "raw": None}, parse_format(template))
+
+
+def test_each_ring_is_told_of_with_what_it_has(btf):
+    types = {"others": btf["struct other"], "raw": None, "mapped": btf["struct mapped"]}
+    with pytest.raises(UsageError) as refused:
+        line_makers(types, parse_format("{nope}"))
+    assert str(refused.value).splitlines() == [
+        "--format {nope}: no event has it",
+        "  others: no member of struct other named 'nope'; there are: when, comm",
+        "  raw: its events have no type; --type names one",
+        "  mapped: no member of struct mapped named 'nope'; there are: map",
+    ]
 
 
 def test_a_template_without_rings_names_what_it_likes():
@@ -233,7 +246,11 @@ def test_a_format_that_does_not_fit_the_rings_name_is_wrong_usage():
 
 @pytest.mark.parametrize(
     "form",
-    ["", "yaml", "pid", "{", "{pid", "pid}{pid}", "{}", "{0}", "{pid!r}", "{pid:{comm}}", "{a.}"],
+    [
+        *("", "yaml", "pid", "{", "{pid", "pid}{pid}", "{}", "{0}", "{pid!r}", "{pid:{comm}}"),
+        *("{a.}", "{pid:>999999999999}", "{pid:01001}", "{real:.1001f}", "{pid:9>1001}"),
+        *("{pid:>٩٩٩٩}", f"{{pid:>{'9' * 5000}}}"),
+    ],
 )
 def test_what_is_no_format_is_told(form):
     with pytest.raises(argparse.ArgumentTypeError, match=r"^'"):

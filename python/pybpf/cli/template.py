@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _FIELD = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*|\[\d+\])*")
 _STEP = re.compile(r"([A-Za-z_]\w*)|\[(\d+)\]")
+_FILL = re.compile(r".[<>=^]")
+_WIDEST = 1000  # a typing error would otherwise take all memory, for each record
 _NUMBER = tuple("bcdeEfFgGnoxX%")
 _WIDTH = re.compile(r"(?:(.)?([<>=^]))?[-+ ]?z?#?0?(\d*)")
 _MAP = "map"
@@ -42,6 +44,10 @@ class _Absent:
 _ABSENT = _Absent()
 
 
+class _NoMember(Exception):
+    """Records do not have what a template names; the text says what they have instead."""
+
+
 class _Field(NamedTuple):
     """``{hdr.args[0]:>7}``: the way to the member, and how it is formatted."""
 
@@ -50,10 +56,10 @@ class _Field(NamedTuple):
     spec: str
 
     def read_from(self, ring: str, record_type: Type | None) -> Callable[[Any], Any]:
-        """What reads it from the plain values of a record; NotFoundError where there is none."""
+        """What reads it from the plain values of a record; _NoMember where there is none."""
         try:
             member = _member_type(record_type, self.path)
-        except NotFoundError:
+        except _NoMember:
             if self.name == _MAP:
                 return lambda values: ring
             raise
@@ -77,21 +83,30 @@ class _Field(NamedTuple):
             raise UsageError(f"--format {{{self.name}:{self.spec}}}: {error}") from None
 
 
+def _widest(spec: str) -> int:
+    """The larger one of a format's width and precision."""
+    behind_fill = _FILL.sub("", spec, 1) if _FILL.match(spec) else spec
+    return max(map(int, re.findall(r"\d+", behind_fill)), default=0)
+
+
 def _member_type(record_type: Type | None, path: tuple[str | int, ...]) -> Type:
-    """The type of the member there; NotFoundError where there is none."""
+    """The type of the member there; _NoMember where there is none."""
     if record_type is None:
-        raise NotFoundError("member of records without a type", str(path[0]))
+        raise _NoMember("its events have no type; --type names one")
     member = record_type
     for step in path:
         actual = member.resolve()
         if isinstance(step, str) and isinstance(actual, Composite):
-            member = actual.member(step).type
+            try:
+                member = actual.member(step).type
+            except NotFoundError as error:
+                raise _NoMember(str(error)) from None
         elif isinstance(step, int) and _has_element(actual, step):
             member = actual.type  # type: ignore[attr-defined]  # it is an Array
         elif isinstance(step, int):
-            raise NotFoundError(f"element of {member}", f"[{step}]")
+            raise _NoMember(f"{member} has no element [{step}]")
         else:
-            raise NotFoundError(f"member of {member}", step)
+            raise _NoMember(f"{member} has no members, and so no {step!r}")
     return member
 
 
@@ -133,6 +148,8 @@ class Template:
                 raise ValueError(f"{{{name}}} names no member, as {{pid}} or {{hdr.args[0]}} do")
             if "{" in spec or conversion:  # type: ignore[operator]  # a str beside a name
                 raise ValueError(f"{{{name}}} may have a format, but no braces in it and no '!'")
+            if _widest(spec or "") > _WIDEST:
+                raise ValueError(f"{{{name}:{spec}}} is wider than {_WIDEST} characters")
             steps = _STEP.findall(name)
             path = tuple(word or int(number) for word, number in steps)
             self.fields.append(_Field(name, path, spec or ""))
@@ -147,11 +164,12 @@ class Template:
                 try:
                     field.read_from(ring, record_type)
                     break
-                except NotFoundError as error:
-                    missing.append(f"{ring}: {error}")
+                except _NoMember as error:
+                    missing.append(f"\n  {ring}: {error}")
             else:
                 if missing:
-                    raise UsageError(f"--format {{{field.name}}}: {'; '.join(missing)}")
+                    rings = "".join(missing)
+                    raise UsageError(f"--format {{{field.name}}}: no event has it{rings}")
 
     def line_maker(self, ring: str, record_type: Type | None) -> Callable[[bytes], str]:
         """What makes a line of a ring's record; UsageError for formats that its values refuse."""
@@ -176,5 +194,5 @@ def _extremes(record_type: Type | None) -> list[bytes]:
 def _reader(field: _Field, ring: str, record_type: Type | None) -> Callable[[Any], Any]:
     try:
         return field.read_from(ring, record_type)
-    except NotFoundError:
+    except _NoMember:
         return lambda values: _ABSENT
