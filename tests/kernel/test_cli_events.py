@@ -77,6 +77,10 @@ def test_format_json_beside_json_says_nothing_twice(silent):
         (("--check", "--format", "json"), "--check"),
         (("--check", "--stats"), "--check"),
         (("--pin", "/sys/fs/bpf/none", "--stats"), "--pin"),
+        (("--check", "--type", "int"), "--check"),
+        (("--type", "reading=int"), "no ring named 'reading'; did you mean 'readings'?"),
+        (("--type", "untyped=struct readin"), "did you mean 'struct reading'"),
+        (("--type", "run_all"), "--type run_all"),
         (("--format", "yaml"), "'yaml'"),
         (("--format", "{value"), "'{value'"),
         (("--format", "{valu}"), "did you mean 'value'?"),
@@ -88,6 +92,16 @@ def test_formats_that_make_no_sense_are_wrong_usage(silent, words, message):
     done = pybpf_command("load", *words, silent)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("type", "member"),
+    [("struct place", "{x}"), ("untyped=struct place", "{x} {sequence}"), ("list_head", "{next}")],
+)
+def test_load_takes_types_of_the_object_and_of_the_kernel(silent, type, member):
+    type = type.replace("list_head", "struct list_head")
+    done = pybpf_command("load", "--type", type, "--format", member, "--duration=0", silent)
+    assert done.returncode == 0, done.stderr
 
 
 # ---- events: a pinned ring -----------------------------------------------------------------------
@@ -148,6 +162,17 @@ def test_an_untyped_ring_gives_bytes_unless_a_type_is_named(everything, pins, bp
     for words, expected in types:
         produce(everything, 2)
         assert events(pins["untyped"], *words).splitlines()[1] == expected
+
+
+def test_a_type_is_that_of_one_ring_where_it_says_so(everything, pins):
+    for words in (["untyped=__u64"], ["struct place", "untyped=__u64", "readings=struct reading"]):
+        produce(everything, 1)
+        types = [f"--type={word}" for word in words]
+        found = events(*types, *pins.values())
+        assert sorted(found.splitlines()) == [
+            "readings: sequence=0 value=0 label=a b",
+            "untyped: 0",
+        ]
 
 
 def test_several_rings_are_read_together_and_a_dash_is_what_one_lacks(everything, pins):
@@ -362,6 +387,10 @@ def test_load_prints_what_comes_from_perf_event_arrays(perf, running):
     data = bytes.fromhex(found["event"])
     assert data[4:].startswith((7).to_bytes(4, "little") + b"word\0\0\0\0")
     assert loading.interrupt()[:1] == (130,)
+    words = ("--type", "events=struct event", "--format", "{number} {word}|")
+    typed = running("load", *words, perf)
+    assert line_of_an_exec(typed) == "7 word|\n"
+    assert typed.interrupt()[:1] == (130,)
 
 
 def test_a_pinned_perf_event_array_is_typed_by_name(perf, running, bpffs):

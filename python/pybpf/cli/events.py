@@ -7,10 +7,11 @@ import contextlib
 import warnings
 
 import pybpf
-from pybpf import declarations, layout
+from pybpf import declarations
 from pybpf.cli.lines import TEXT, line_makers
 from pybpf.cli.output import UsageError
 from pybpf.cli.stream import Ring, add_options, stream
+from pybpf.cli.type_option import named_type, names_by_ring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,12 +34,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("pins", nargs="+", metavar="PIN", help="as /sys/fs/bpf/mine/maps/events")
     parser.add_argument(
-        "--type",
-        metavar="T",
-        help='the type of the events, as "struct event"; unless given, what the declaration of '
-        "the ring says, and else they are shown as bytes",
-    )
-    parser.add_argument(
         "--btf",
         metavar="FILE",
         help="where types are found: an object, BTF or a vmlinux; unless given, the objects whose "
@@ -49,12 +44,13 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    btf = pybpf.Btf.from_file(options.btf) if options.btf else None
+    btf = pybpf.Btf.from_file(options.btf) if options.btf is not None else None
     with contextlib.ExitStack() as stack:
         maps = [stack.enter_context(pybpf.Map.open_pinned(path)) for path in options.pins]
         names = ring_names(maps, options.pins)
+        type_names = names_by_ring(options.type, names)
         rings = [
-            Ring(name, ring, record_type(ring, options.type, btf))
+            Ring(name, ring, record_type(ring, type_names.get(name), btf))
             for name, ring in zip(names, maps, strict=True)
         ]
         types = {ring.name: ring.type for ring in rings}
@@ -88,13 +84,3 @@ def types_of_users(ring: Map[Any, Any]) -> list[Btf]:
         message = f"what types {ring.name} has cannot be asked ({error.hint}); --btf FILE has them"
         warnings.warn(message, pybpf.LayoutWarning, stacklevel=1)
         return []
-
-
-def named_type(name: str, sources: Sequence[Btf]) -> Type:
-    """The first type of that name that records can have."""
-    try:
-        found = next((btf for btf in sources if name in btf), sources[0])[name]
-        layout.ctype(found)
-    except (pybpf.NotFoundError, pybpf.LayoutError) as error:
-        raise UsageError(f"--type {name}: {error}") from None
-    return found

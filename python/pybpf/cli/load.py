@@ -20,15 +20,17 @@ from pybpf.cli.output import (
     status_of,
 )
 from pybpf.cli.stream import Ring, add_options, stream
+from pybpf.cli.type_option import named_type, names_by_ring
 from pybpf.variable_text import parse_value
 from pybpf.verifier import summary_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
     from typing import Any, TextIO
 
-    from pybpf import Object, ObjectMap, ObjectProgram
+    from pybpf import Btf, Object, ObjectMap, ObjectProgram
     from pybpf.btf import Type
     from pybpf.cli.template import Template
 
@@ -101,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
                 objects.append(stack.enter_context(bring_up(path, options)))
             except pybpf.Error as error:
                 return report_failure(error, path, options)
-        rings = rings_of(objects)
+        rings = rings_of(objects, options)
         lines = line_makers({ring.name: ring.type for ring in rings}, event_format(options))
         if options.pin:
             pin(objects, options)
@@ -124,8 +126,11 @@ def require_sense(options: argparse.Namespace) -> None:
     """UsageError where options contradict one another."""
     if options.json and options.format not in (None, JSON):
         raise UsageError("--json shows events as JSON, too: leave it away, or --format")
-    if (options.check or options.pin) and (options.format or options.stats):
-        raise UsageError("--format and --stats are of events, which --check and --pin do not print")
+    of_events = options.format or options.stats or options.type
+    if (options.check or options.pin) and of_events:
+        raise UsageError(
+            "--format, --stats and --type are of events, which --check and --pin do not print"
+        )
 
 
 def event_format(options: argparse.Namespace) -> str | Template:
@@ -140,19 +145,37 @@ def report_file(options: argparse.Namespace) -> TextIO:
 STREAMS = (pybpf.MapType.RINGBUF, pybpf.MapType.PERF_EVENT_ARRAY)
 
 
-def rings_of(objects: list[Object]) -> list[Ring]:
+def rings_of(objects: list[Object], options: argparse.Namespace) -> list[Ring]:
     """All that is read, named by its object too where there are several objects."""
-    return [
-        Ring(prefix + ring.name, ring, record_type(ring))
+    owners = {
+        prefix + ring.name: (obj, ring)
         for obj, prefix in zip(objects, prefixes(objects), strict=True)
         for ring in obj.maps.values()
         if ring.type in STREAMS and ring.autocreate
+    }
+    type_names = names_by_ring(options.type, list(owners))
+    return [
+        Ring(name, ring, record_type(obj, ring, type_names.get(name), options))
+        for name, (obj, ring) in owners.items()
     ]
 
 
-def record_type(ring: ObjectMap) -> Type | None:
-    """What a ring buffer's declaration says; a perf event array's is about descriptors."""
-    return ring.declared_value_type if ring.type == pybpf.MapType.RINGBUF else None
+def record_type(
+    obj: Object, ring: ObjectMap, name: str | None, options: argparse.Namespace
+) -> Type | None:
+    """The type of that ``name``, or what a ring buffer's declaration says."""
+    if name is not None:
+        return named_type(name, types_around(obj, options))
+    if ring.type != pybpf.MapType.RINGBUF:
+        return None  # a perf event array declares the type of the descriptors that it holds
+    return ring.declared_value_type
+
+
+def types_around(obj: Object, options: argparse.Namespace) -> Iterator[Btf]:
+    """Where types are looked up: in the object, and in what it was relocated against."""
+    if obj.btf is not None:
+        yield obj.btf
+    yield pybpf.Btf.from_file(options.btf) if options.btf else pybpf.Btf.kernel()
 
 
 def prefixes(objects: list[Object]) -> list[str]:

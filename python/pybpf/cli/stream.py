@@ -8,6 +8,7 @@ import time
 from typing import NamedTuple
 
 import pybpf
+from pybpf.cli import type_option
 from pybpf.cli.lines import parse_format
 from pybpf.cli.output import DONE, INTERRUPTED
 
@@ -34,6 +35,7 @@ class Ring(NamedTuple):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    type_option.add_option(parser)
     parser.add_argument("--duration", type=_seconds, metavar="S", help="stop after S seconds")
     parser.add_argument(
         "--format",
