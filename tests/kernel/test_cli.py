@@ -480,6 +480,7 @@ WRONG_USAGE = [
     ("load", "--duration", "long", "FILE"),
     ("load", "--duration", "-1", "FILE"),
     ("load", "--duration", "nan", "FILE"),
+    ("load", "--pin=", "--duration=0", "FILE"),
     ("load", "--log-level", "high", "FILE"),
     ("load", "--log-level", "-1", "FILE"),
     ("load", "--check", "--var", "nothing", "FILE"),
@@ -497,6 +498,7 @@ def test_wrong_usage_is_told_and_exits_with_2(watch, words, command):
     done = pybpf_command(*words, command=command)
     assert (done.returncode, done.stdout) == (2, "")
     assert "pybpf" in done.stderr
+    assert "invalid _" not in done.stderr  # the name of a function
 
 
 @pytest.mark.parametrize("command", [MODULE, SCRIPT], ids=["module", "script"])

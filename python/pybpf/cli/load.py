@@ -123,7 +123,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def require_sense(options: argparse.Namespace) -> None:
-    """UsageError where options contradict one another."""
+    """UsageError where options contradict one another, or --pin names nothing."""
+    if options.pin == "":
+        raise UsageError("--pin DIR: the name of the folder is empty")
     if options.json and options.format not in (None, JSON):
         raise UsageError("--json shows events as JSON, too: leave it away, or --format")
     of_events = options.format or options.stats or options.type
