@@ -270,12 +270,15 @@ def test_what_is_there_is_written_at_once(everything, pins):
     assert len(packets) <= 2
 
 
-def test_what_came_before_a_record_that_does_not_fit_is_printed(everything, pins):
-    produce(everything, 1)
-    words = ("--format={label}", "--type=struct reading", pins["readings"], pins["untyped"])
-    done = pybpf_command("events", "--duration=5", *words)
-    assert (done.returncode, done.stdout) == (1, "a b\n")
-    assert "a record of untyped: struct reading takes 24 bytes, 8 are given" in done.stderr
+def test_records_that_do_not_fit_are_told_of_and_left_out(everything, pins):
+    produce(everything, 3)
+    words = ("--format={sequence}", "--type=struct reading", pins["untyped"], pins["readings"])
+    done = pybpf_command("events", "--duration=0.1", *words)
+    assert (done.returncode, done.stdout) == (1, "0\n1\n2\n")
+    assert done.stderr.splitlines() == [
+        "pybpf: a record of untyped: struct reading takes 24 bytes, 8 are given",
+        "pybpf: 3 records of untyped left out: too short",
+    ]
 
 
 def test_a_reader_that_goes_away_ends_it_as_sigpipe_would(everything, pins, running):

@@ -3,8 +3,9 @@
 
 Arguments and printing only; whatever a command does, the library's users can call.
 
-Exit status: 0 done, 1 the kernel or the object refused, 2 wrong usage, 3 lacking privilege,
-130 interrupted, 141 nobody reads the output (as of a process that SIGPIPE ended).
+Exit status: 0 done, 1 the kernel or the object refused or records did not fit their type, 2 wrong
+usage, 3 lacking privilege, 130 interrupted, 141 nobody reads the output (as of a process that
+SIGPIPE ended).
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from pybpf.cli.output import (
 from pybpf.errors import Error
 
 EXIT_STATUS = (
-    "exit status: 0 done, 1 the kernel or the object refused, 2 wrong usage, "
-    "3 lacking privilege, 130 interrupted, 141 nobody reads the output"
+    "exit status: 0 done, 1 the kernel or the object refused or events did not fit their type, "
+    "2 wrong usage, 3 lacking privilege, 130 interrupted, 141 nobody reads the output"
 )
 
 

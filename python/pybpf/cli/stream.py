@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pybpf
 from pybpf.cli import type_option
 from pybpf.cli.lines import parse_format
-from pybpf.cli.output import DONE, INTERRUPTED
+from pybpf.cli.output import DONE, INTERRUPTED, REFUSED
+from pybpf.errors import LayoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,9 +68,10 @@ def _seconds(text: str) -> float:
 def stream(
     rings: Sequence[Ring], lines: Mapping[str, LineMaker], options: argparse.Namespace
 ) -> int:
-    """Print a line for each record until the duration is over (0) or Ctrl-C (130).
+    """Print a line for each record until the duration is over, or Ctrl-C (130) ends it.
 
-    Ctrl-C ends it at once: records that were taken out and have no line yet are not printed.
+    The exit status: 0, or 1 where records did not fit their type.  Ctrl-C ends it at once: records
+    that were taken out and have no line yet are not printed.
     """
     end = float("inf") if options.duration is None else time.monotonic() + options.duration
     try:
@@ -77,14 +79,15 @@ def stream(
             _wait(end)
             return DONE
         with make_reader(rings) as reader:
-            accounts = Accounts(reader, options.stats)
+            accounts, printer = Accounts(reader, options.stats), Printer(lines)
             try:
-                _follow(reader, lines, end, accounts)
+                _follow(reader, printer, end, accounts)
             finally:
+                printer.close()
                 accounts.close()
     except KeyboardInterrupt:
         return INTERRUPTED
-    return DONE
+    return REFUSED if printer.left_out else DONE
 
 
 def make_reader(rings: Sequence[Ring]) -> Reader:
@@ -141,7 +144,7 @@ def _wait(end: float) -> None:
         time.sleep(min(left, 3600))
 
 
-def _follow(reader: Reader, lines: Mapping[str, LineMaker], end: float, accounts: Accounts) -> None:
+def _follow(reader: Reader, printer: Printer, end: float, accounts: Accounts) -> None:
     """Print what comes: a batch at a time, and at once when nothing more is there."""
     while (left := end - time.monotonic()) > 0:
         batch = reader.read_batch(timeout=0, max=_MOST_AT_ONCE)
@@ -150,16 +153,37 @@ def _follow(reader: Reader, lines: Mapping[str, LineMaker], end: float, accounts
             batch = reader.read_batch(
                 timeout=min(left, accounts.seconds_to_next()), max=_MOST_AT_ONCE
             )
-        _show(batch, lines)
+        printer.print(batch)
         accounts.tell_when_due()
-    _show(reader.read_batch(timeout=0), lines)
+    printer.print(reader.read_batch(timeout=0))
     sys.stdout.flush()
 
 
-def _show(batch: list[tuple[str, bytes]], lines: Mapping[str, LineMaker]) -> None:
-    made: list[str] = []
-    try:
-        for name, record in batch:
-            made.append(lines[name](record))
-    finally:  # those before a record that has no line, or before Ctrl-C, are not lost
-        sys.stdout.write("".join(made))
+class Printer:
+    """Prints records as lines; those that do not fit their type are told of, once for each ring."""
+
+    def __init__(self, lines: Mapping[str, LineMaker]) -> None:
+        self._lines = lines
+        self.left_out: dict[str, int] = {}
+
+    def print(self, batch: list[tuple[str, bytes]]) -> None:
+        made: list[str] = []
+        try:
+            for name, record in batch:
+                try:
+                    made.append(self._lines[name](record))
+                except LayoutError as error:
+                    self._leave_out(name, error)
+        finally:  # those before Ctrl-C are not lost
+            sys.stdout.write("".join(made))
+
+    def _leave_out(self, ring: str, error: LayoutError) -> None:
+        if ring not in self.left_out:
+            print(f"pybpf: {error}", file=sys.stderr, flush=True)
+        self.left_out[ring] = self.left_out.get(ring, 0) + 1
+
+    def close(self) -> None:
+        """Tell how many were left out."""
+        for ring, count in self.left_out.items():
+            records = "1 record" if count == 1 else f"{count} records"
+            print(f"pybpf: {records} of {ring} left out: too short", file=sys.stderr)
