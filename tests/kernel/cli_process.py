@@ -61,6 +61,6 @@ class Running:
         assert_no_traceback(err)
         return self.process.returncode, out, err
 
-    def interrupt(self):
-        self.process.send_signal(signal.SIGINT)
+    def interrupt(self, number=signal.SIGINT):
+        self.process.send_signal(number)
         return self.ended()

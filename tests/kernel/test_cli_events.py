@@ -12,6 +12,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 from pathlib import Path
 
@@ -96,10 +97,13 @@ def test_formats_that_make_no_sense_are_wrong_usage(silent, words, message):
 
 @pytest.mark.parametrize(
     ("type", "member"),
-    [("struct place", "{x}"), ("untyped=struct place", "{x} {sequence}"), ("list_head", "{next}")],
+    [
+        ("struct place", "{x}"),
+        ("untyped=struct place", "{x} {sequence}"),
+        ("struct list_head", "{next}"),
+    ],
 )
 def test_load_takes_types_of_the_object_and_of_the_kernel(silent, type, member):
-    type = type.replace("list_head", "struct list_head")
     done = pybpf_command("load", "--type", type, "--format", member, "--duration=0", silent)
     assert done.returncode == 0, done.stderr
 
@@ -316,6 +320,28 @@ def test_stats_are_told_when_ctrl_c_ends_it(running, starter):
     account = re.search(f"^{ACCOUNT}detached", err, re.MULTILINE)
     assert account
     assert account[1] == "1"
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_end_it_as_tidily_as_ctrl_c(running, starter, number, expected):
+    loading = snoop(running, starter, "--stats", "--format", "{comm}")
+    assert loading.process.stdout.readline() == "true\n"
+    loading.process.send_signal(number)  # twice, as timeout(1) does
+    status, out, err = loading.interrupt(number)
+    assert (status, out) == (expected, "")
+    assert re.fullmatch(f"{ACCOUNT}detached 2 programs, unloaded 1 object\n", err)
+
+
+def test_a_hangup_that_is_ignored_ends_nothing(everything, pins):
+    words = ["nohup", *MODULE, "events", str(pins["untyped"])]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reading:
+        produce(everything, 1)
+        assert reading.stdout.readline() == b"untyped: 00000000 00000000\n"
+        reading.send_signal(signal.SIGHUP)
+        produce(everything, 1)
+        assert reading.stdout.readline() == b"untyped: 00000000 00000000\n"
+        reading.terminate()
+    assert reading.returncode == 143
 
 
 def test_stats_are_told_every_second_on_a_terminal(everything, pins):

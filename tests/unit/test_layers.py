@@ -69,7 +69,7 @@ LAYERS = [
     {"takeover"},
     {""},  # the package itself: pybpf/__init__.py
     {"cli.output"},
-    {"cli.values", "cli.things", "cli.type_option"},
+    {"cli.values", "cli.things", "cli.type_option", "cli.signals"},
     {"cli.template"},
     {"cli.lines"},
     {"cli.stream"},

@@ -4,8 +4,8 @@
 Arguments and printing only; whatever a command does, the library's users can call.
 
 Exit status: 0 done, 1 the kernel or the object refused or records did not fit their type, 2 wrong
-usage, 3 lacking privilege, 130 interrupted, 141 nobody reads the output (as of a process that
-SIGPIPE ended).
+usage, 3 lacking privilege; and as of a process that a signal ended: 129 its terminal is gone, 130
+interrupted, 141 nobody reads the output, 143 terminated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import warnings
 import pybpf
 from pybpf.cli import events, inspect, links, load, maps, programs, reload, unload
 from pybpf.cli.output import (
-    INTERRUPTED,
     REFUSED,
     UNREAD,
     USAGE,
@@ -26,11 +25,13 @@ from pybpf.cli.output import (
     report_error,
     status_of,
 )
+from pybpf.cli.signals import raise_when_stopped, status_of_interrupt
 from pybpf.errors import Error
 
 EXIT_STATUS = (
     "exit status: 0 done, 1 the kernel or the object refused or events did not fit their type, "
-    "2 wrong usage, 3 lacking privilege, 130 interrupted, 141 nobody reads the output"
+    "2 wrong usage, 3 lacking privilege, 129 hung up, 130 interrupted, 141 nobody reads the "
+    "output, 143 terminated"
 )
 
 
@@ -74,10 +75,11 @@ def main(arguments: list[str] | None = None) -> int:
         return USAGE
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files
     try:
+        raise_when_stopped()
         status: int = options.run(options)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        return status_of_interrupt(interrupt)
     except UsageError as error:
         print(f"pybpf: {error}", file=sys.stderr)
         return USAGE

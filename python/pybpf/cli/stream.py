@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pybpf
 from pybpf.cli import type_option
 from pybpf.cli.lines import parse_format
-from pybpf.cli.output import DONE, INTERRUPTED, REFUSED
+from pybpf.cli.output import DONE, REFUSED
+from pybpf.cli.signals import status_of_interrupt
 from pybpf.errors import LayoutError
 
 TYPE_CHECKING = False
@@ -68,10 +69,10 @@ def _seconds(text: str) -> float:
 def stream(
     rings: Sequence[Ring], lines: Mapping[str, LineMaker], options: argparse.Namespace
 ) -> int:
-    """Print a line for each record until the duration is over, or Ctrl-C (130) ends it.
+    """Print a line for each record until the duration is over, or Ctrl-C or a signal ends it.
 
-    The exit status: 0, or 1 where records did not fit their type.  Ctrl-C ends it at once: records
-    that were taken out and have no line yet are not printed.
+    The exit status: 0, 1 where records did not fit their type, or a signal's.  A signal ends it at
+    once: records that were taken out and have no line yet are not printed.
     """
     end = float("inf") if options.duration is None else time.monotonic() + options.duration
     try:
@@ -85,8 +86,8 @@ def stream(
             finally:
                 printer.close()
                 accounts.close()
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        return status_of_interrupt(interrupt)
     return REFUSED if printer.left_out else DONE
 
 
