@@ -47,7 +47,9 @@ int write(__u64 *args)
 	if (!record)
 		return PYBPF_EMIT(NAME, &value, sizeof(value));
 	*record = value;
-	if (value)
+	if (bpf_ringbuf_query(&NAME, BPF_RB_AVAIL_DATA) > 2048)
+		bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
+	else if (value)
 		PYBPF_SUBMIT(record);
 	else
 		PYBPF_DISCARD(record);
