@@ -20,12 +20,12 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from pybpf._native import ffi, lib
+from pybpf.elf_symbols import MAX_TABLE, Image, Symbol, SymbolTable, files, identity, read_image
 from pybpf.errors import LayoutError, PrivilegeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any, BinaryIO
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "BuildIdEntry",
@@ -338,277 +338,14 @@ def kernel_symbols() -> KernelSymbols:
     return _kernel
 
 
-# ---- symbol tables -------------------------------------------------------------------------------
-
-
-_Symbol = tuple[int, int, int, int]
-"""Start, rank, name as offset in the string table, end.
-
-Sorted, the one to prefer comes first among those that start at the same address.  Plain tuples are
-much faster to make and sort than named ones.
-"""
-
-_GLOBAL, _WEAK, _LOCAL = range(3)  # ranks of symbols with a size ...
-_UNSIZED = 3  # ... to which this is added for those that tell none
-# by st_info's binding; 10 is GNU's "unique" global
-_RANKS = (_LOCAL, _GLOBAL, _WEAK, *[_LOCAL] * 7, _GLOBAL, *[_LOCAL] * 5)
-_LONGEST_NAME = 1 << 14
-
-
-class _SymbolTable:
-    """Symbols by address; ``strings`` holds their names, each ended by a NUL."""
-
-    def __init__(self, symbols: list[_Symbol], strings: bytes) -> None:
-        self._strings = strings
-        self._starts = array("Q")
-        self._ends = array("Q")
-        self._names = array("Q")
-        self._around: dict[int, int] = {}  # the symbol that a nested one lies in, by index
-        self._add(sorted(symbols))
-
-    @property
-    def size(self) -> int:
-        """About how many bytes of memory it takes."""
-        return len(self._strings) + 24 * len(self._starts) + 100 * len(self._around)
-
-    def _add(self, symbols: list[_Symbol]) -> None:
-        last_start = -1
-        open_symbols: list[int] = []  # those that begin before here and may end behind
-        for start, rank, name, end in symbols:
-            if start == last_start:
-                if rank <= _WEAK and self._is_plainer(name):
-                    self._names[-1] = name
-                continue
-            last_start = start
-            while open_symbols and self._ends[open_symbols[-1]] <= start:
-                open_symbols.pop()
-            if open_symbols:
-                if rank >= _UNSIZED:
-                    continue  # a label within a function
-                self._around[len(self._starts)] = open_symbols[-1]
-            if rank < _UNSIZED:
-                open_symbols.append(len(self._starts))
-            self._starts.append(start)
-            self._ends.append(end)
-            self._names.append(name)
-
-    def _is_plainer(self, name: int) -> bool:
-        """Whether that name is better known (poll) than the one added last (__poll)."""
-        return self._underscores(name) < self._underscores(self._names[-1])
-
-    def _underscores(self, name: int) -> int:
-        head = self._strings[name : name + 8]
-        return len(head) - len(head.lstrip(b"_"))
-
-    def find(self, address: int) -> tuple[int, str] | None:
-        """The start and the name of the symbol that ``address`` lies in."""
-        index: int | None = bisect_right(self._starts, address) - 1
-        if index == -1:
-            return None
-        while index is not None and address >= self._ends[index]:
-            index = self._around.get(index)
-        if index is None:
-            return None
-        name = self._names[index]
-        end = self._strings.find(b"\0", name, name + _LONGEST_NAME)
-        text = self._strings[name : end if end >= 0 else name + _LONGEST_NAME]
-        return self._starts[index], text.decode("utf-8", "replace")
-
-
-# ---- ELF -----------------------------------------------------------------------------------------
-
-_DEBUG_FILES = "/usr/lib/debug/.build-id"
-_MAX_TABLE = 1 << 28  # bytes; whoever can start a process decides what its file says
-_SYMBOL_64 = "IBBHQQ"  # st_name, st_info, st_other, st_shndx, st_value, st_size
-_SYMBOL_32 = "IIIBBH"  # st_name, st_value, st_size, st_info, st_other, st_shndx
-_CODE_TYPES = frozenset((0, 2, 10))  # STT_NOTYPE, STT_FUNC, STT_GNU_IFUNC
-_SHF_EXECINSTR = 4
-_PF_X = 1
-_DOLLAR = ord("$")  # begins arm64's and RISC-V's marks of where code and data alternate
-
-
-class _Image:
-    """The code of an ELF file: where its segments go, and its symbols."""
-
-    def __init__(self, segments: list[tuple[int, int, int]], symbols: _SymbolTable) -> None:
-        self._segments = segments  # (offset in the file, size there, address)
-        self.symbols = symbols
-        self.size = symbols.size
-
-    def address_at(self, offset: int) -> int | None:
-        """The file's own address of the code at that offset in the file."""
-        for start, size, address in self._segments:
-            if start <= offset < start + size:
-                return address + offset - start
-        return None
-
-
-def _read_image(file: BinaryIO) -> _Image | None:
-    """The code and symbols of an ELF file, None where it is none or damaged."""
-    from elftools.elf.elffile import ELFFile
-
-    try:
-        elf = ELFFile(file)
-        segments = [
-            (segment["p_offset"], segment["p_filesz"], segment["p_vaddr"])
-            for segment in elf.iter_segments("PT_LOAD")
-            if segment["p_flags"] & _PF_X
-        ]
-        return _Image(segments, _read_symbols(elf))
-    except Exception:  # the bytes may be any, and so is what they make pyelftools raise
-        return None
-
-
-class _RawTable(NamedTuple):
-    """A symbol table as it is in the file."""
-
-    type: str
-    entries: bytes
-    strings: bytes
-    code_ends: dict[int, int]  # index of each section that holds code -> its end
-
-
-def _read_symbols(elf: Any) -> _SymbolTable:
-    """The functions in .dynsym and in .symtab, if need be that of the debug file.
-
-    .dynsym comes first in files, and so wins where both name a place: it has memcpy, and .symtab
-    memcpy@@GLIBC_2.14.
-    """
-    tables = list(_raw_tables(elf))
-    if all(table.type != "SHT_SYMTAB" for table in tables):
-        tables += _debug_tables(elf)
-    symbols: list[_Symbol] = []
-    strings = b""
-    for table in tables:
-        symbols += _decode_symbols(table, elf.elfclass, elf.little_endian, len(strings))
-        strings += table.strings
-    return _SymbolTable(symbols, strings)
-
-
-def _raw_tables(elf: Any) -> Iterator[_RawTable]:
-    sections = list(elf.iter_sections())
-    code_ends = {
-        index: section["sh_addr"] + section["sh_size"]
-        for index, section in enumerate(sections)
-        if section["sh_flags"] & _SHF_EXECINSTR
-    }
-    for section in sections:
-        if section["sh_type"] in ("SHT_SYMTAB", "SHT_DYNSYM"):
-            strings = _section_bytes(elf, sections[section["sh_link"]])
-            entries = _section_bytes(elf, section)
-            yield _RawTable(section["sh_type"], entries, strings, code_ends)
-
-
-def _section_bytes(elf: Any, section: Any) -> bytes:
-    if section["sh_size"] > _MAX_TABLE:
-        raise ValueError(f"a table of {section['sh_size']} bytes")
-    elf.stream.seek(section["sh_offset"])
-    return bytes(elf.stream.read(section["sh_size"]))
-
-
-def _debug_tables(elf: Any) -> list[_RawTable]:
-    """The tables of the file that has what was stripped from this one."""
-    from elftools.elf.elffile import ELFFile
-
-    build_id = next(
-        (
-            note["n_desc"]
-            for segment in elf.iter_segments("PT_NOTE")
-            for note in segment.iter_notes()
-            if note["n_type"] == "NT_GNU_BUILD_ID"
-        ),
-        "",
-    )
-    try:
-        with open(f"{_DEBUG_FILES}/{build_id[:2]}/{build_id[2:]}.debug", "rb") as file:
-            return list(_raw_tables(ELFFile(file)))
-    except OSError:
-        return []
-
-
-def _decode_symbols(table: _RawTable, bits: int, little: bool, shift: int) -> list[_Symbol]:
-    """The symbols of code; ``shift`` is where the names begin in the joined string tables.
-
-    All entries in one go: as pyelftools' objects they take twenty times as long.
-    """
-    layout = struct.Struct(("<" if little else ">") + (_SYMBOL_64 if bits == 64 else _SYMBOL_32))
-    whole = len(table.entries) // layout.size * layout.size
-    entries = layout.iter_unpack(table.entries[:whole])
-    if bits == 32:
-        entries = ((entry[0], *entry[3:], *entry[1:3]) for entry in entries)
-    strings, code_ends = table.strings, table.code_ends
-    return [
-        (
-            start,
-            _RANKS[info >> 4] + (0 if size else _UNSIZED),
-            name + shift,
-            start + size if size else code_ends[section],
-        )
-        for name, info, _, section, start, size in entries
-        if section in code_ends
-        and info & 15 in _CODE_TYPES
-        and (info & 15 or strings[name] != _DOLLAR)
-        and strings[name]
-    ]
-
-
-# ---- what was read of files ----------------------------------------------------------------------
-
-_CACHE_BYTES = 64 << 20
-
-_Identity = tuple[object, ...]
-"""What tells a file with its content from others: device, inode, size, time of the last change."""
-
-
-class _Cache:
-    """What was read of files; beyond a size, what was not asked for the longest is dropped.
-
-    It has no lock, which a signal handler or a forked child could find taken: each step on the
-    dict is atomic, and the worst of a race is that a file is read twice.
-    """
-
-    def __init__(self) -> None:
-        self._entries: dict[_Identity, Any] = {}
-
-    def get(self, identity: _Identity, read: Callable[[], Any]) -> Any:
-        """What ``read`` returned for that identity; it needs a ``size`` in bytes unless None."""
-        entry = self._entries.pop(identity, self)
-        if entry is not self:
-            self._entries[identity] = entry  # now the last that would be dropped
-            return entry
-        self._entries[identity] = entry = read()
-        self._shrink()
-        return entry
-
-    def _shrink(self) -> None:
-        entries = list(self._entries.items())
-        total = sum(_cost(entry) for _, entry in entries)
-        for identity, entry in entries[:-1]:
-            if total <= _CACHE_BYTES:
-                return
-            self._entries.pop(identity, None)
-            total -= _cost(entry)
-
-
-def _cost(entry: Any) -> int:
-    return 1000 + (0 if entry is None else entry.size)
-
-
-_files = _Cache()
-
-
-def _identity(status: os.stat_result) -> _Identity:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
 # ---- a process -----------------------------------------------------------------------------------
 
-_MAX_PID = 1 << 22  # <linux/threads.h>: PID_MAX_LIMIT
-_DELETED = " (deleted)"
+MAX_PID = 1 << 22  # <linux/threads.h>: PID_MAX_LIMIT
+DELETED = " (deleted)"
 _VDSO = "[vdso]"
 
 
-class _Mapping(NamedTuple):
+class Mapping(NamedTuple):
     """A line of /proc/PID/maps; ``path`` is that of a file, a name in brackets, or ""."""
 
     start: int
@@ -634,12 +371,12 @@ class UserSymbols:
     """
 
     def __init__(self, pid: int) -> None:
-        if not 0 < pid <= _MAX_PID:
-            raise ValueError(f"no process can have the pid {pid}: they are 1 to {_MAX_PID}")
+        if not 0 < pid <= MAX_PID:
+            raise ValueError(f"no process can have the pid {pid}: they are 1 to {MAX_PID}")
         self._pid = pid
         self._maps = b""
-        self._mapped: tuple[list[int], list[_Mapping]] = [], []  # their starts, for bisect
-        self._images: dict[_Mapping, _Image | None] = {}
+        self._mapped: tuple[list[int], list[Mapping]] = [], []  # their starts, for bisect
+        self._images: dict[Mapping, Image | None] = {}
         self._perf_map_name = ""
         self._started = _start_time(pid)
         self.refresh()
@@ -668,7 +405,7 @@ class UserSymbols:
         """Read the mappings again, as is needed after execve(); those of an ended process stay."""
         maps = self._read_maps()
         if maps and maps != self._maps:
-            mappings = list(_code_mappings(maps))
+            mappings = list(code_mappings(maps))
             self._maps, self._images = maps, {}
             # in one step, because another thread may be resolving
             self._mapped = [mapping.start for mapping in mappings], mappings
@@ -703,7 +440,7 @@ class UserSymbols:
     def _has_ended(self) -> bool:
         return _start_time(self._pid) != self._started
 
-    def _mapping_of(self, address: int) -> _Mapping | None:
+    def _mapping_of(self, address: int) -> Mapping | None:
         starts, mappings = self._mapped
         index = bisect_right(starts, address) - 1
         return mappings[index] if index >= 0 and address < mappings[index].end else None
@@ -715,7 +452,7 @@ class UserSymbols:
         image = self._image(mapping)
         if image is None:
             return self._jit_frame(address, lookup, mapping)
-        module = mapping.path.removesuffix(_DELETED)
+        module = mapping.path.removesuffix(DELETED)
         place = image.address_at(lookup - mapping.start + mapping.offset)
         if place is None:
             return Frame(address, module=module)
@@ -728,13 +465,13 @@ class UserSymbols:
 
     # files
 
-    def _image(self, mapping: _Mapping) -> _Image | None:
+    def _image(self, mapping: Mapping) -> Image | None:
         images = self._images
         if mapping not in images:
             images[mapping] = self._find_image(mapping)
         return images[mapping]
 
-    def _find_image(self, mapping: _Mapping) -> _Image | None:
+    def _find_image(self, mapping: Mapping) -> Image | None:
         if mapping.path == _VDSO:
             return self._vdso(mapping)
         if mapping.inode == 0:
@@ -748,16 +485,16 @@ class UserSymbols:
                 continue
         return None
 
-    def _places(self, mapping: _Mapping) -> Iterator[str]:
+    def _places(self, mapping: Mapping) -> Iterator[str]:
         """Where the mapped file may be found, the surest first."""
         if not self._has_ended():
             yield f"/proc/{self._pid}/map_files/{mapping.start:x}-{mapping.end:x}"
-            if not mapping.path.endswith(_DELETED):
+            if not mapping.path.endswith(DELETED):
                 yield f"/proc/{self._pid}/root{mapping.path}"
         if _is_at(mapping.path, mapping):
             yield mapping.path
 
-    def _vdso(self, mapping: _Mapping) -> _Image | None:
+    def _vdso(self, mapping: Mapping) -> Image | None:
         import io
 
         try:
@@ -766,22 +503,20 @@ class UserSymbols:
                 content = memory.read(mapping.end - mapping.start)
         except OSError:
             return None
-        image: _Image | None = _files.get(
-            (_VDSO, content), lambda: _read_image(io.BytesIO(content))
-        )
+        image: Image | None = files.get((_VDSO, content), lambda: read_image(io.BytesIO(content)))
         return image
 
     # code that a JIT compiler made
 
-    def _jit_frame(self, address: int, lookup: int, mapping: _Mapping) -> Frame:
+    def _jit_frame(self, address: int, lookup: int, mapping: Mapping) -> Frame:
         symbols = self._perf_map()
         found = symbols.find(lookup) if symbols else None
         if found is None:
-            return Frame(address, module=mapping.path.removesuffix(_DELETED) or None)
+            return Frame(address, module=mapping.path.removesuffix(DELETED) or None)
         start, symbol = found
         return Frame(address, symbol, address - start, self._perf_map_name)
 
-    def _perf_map(self) -> _SymbolTable | None:
+    def _perf_map(self) -> SymbolTable | None:
         """The file in which JIT compilers tell perf their functions, as it is now."""
         if self._has_ended():
             return None
@@ -793,9 +528,7 @@ class UserSymbols:
             # anybody may write to /tmp
             if not stat.S_ISREG(status.st_mode) or status.st_uid not in owners:
                 return None
-            symbols: _SymbolTable | None = _files.get(
-                _identity(status), lambda: _read_perf_map(path)
-            )
+            symbols: SymbolTable | None = files.get(identity(status), lambda: _read_perf_map(path))
             return symbols
         except OSError:
             return None
@@ -810,7 +543,7 @@ def _start_time(pid: int) -> bytes | None:
         return None
 
 
-def _code_mappings(maps: bytes) -> Iterator[_Mapping]:
+def code_mappings(maps: bytes) -> Iterator[Mapping]:
     """The lines of /proc/PID/maps that are executable, which are in the order of addresses."""
     for line in maps.splitlines():
         fields = line.split(None, 5)
@@ -818,7 +551,7 @@ def _code_mappings(maps: bytes) -> Iterator[_Mapping]:
             start, _, end = fields[0].partition(b"-")
             major, _, minor = fields[3].partition(b":")
             path = fields[5].replace(b"\\012", b"\n") if len(fields) > 5 else b""
-            yield _Mapping(
+            yield Mapping(
                 int(start, 16),
                 int(end, 16),
                 int(fields[2], 16),
@@ -828,7 +561,7 @@ def _code_mappings(maps: bytes) -> Iterator[_Mapping]:
             )
 
 
-def _is_at(path: str, mapping: _Mapping) -> bool:
+def _is_at(path: str, mapping: Mapping) -> bool:
     """Whether that path, in this process's own mount namespace, is the mapped file."""
     try:
         status = os.stat(path)
@@ -837,12 +570,12 @@ def _is_at(path: str, mapping: _Mapping) -> bool:
     return (status.st_dev, status.st_ino) == (mapping.device, mapping.inode)
 
 
-def _cached_image(path: str, status: os.stat_result) -> _Image | None:
-    def read() -> _Image | None:
+def _cached_image(path: str, status: os.stat_result) -> Image | None:
+    def read() -> Image | None:
         with open(path, "rb") as file:
-            return _read_image(file)
+            return read_image(file)
 
-    image: _Image | None = _files.get(_identity(status), read)
+    image: Image | None = files.get(identity(status), read)
     return image
 
 
@@ -853,12 +586,12 @@ def _perf_map_name(pid: int) -> str:
     return f"/tmp/perf-{numbers.split()[-1]}.map"
 
 
-def _read_perf_map(path: str) -> _SymbolTable:
+def _read_perf_map(path: str) -> SymbolTable:
     """Lines of start, size (both hexadecimal) and name; later ones replace earlier ones."""
-    symbols: list[_Symbol] = []
+    symbols: list[Symbol] = []
     strings = bytearray()
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        lines = file.read(_MAX_TABLE).splitlines()
+        lines = file.read(MAX_TABLE).splitlines()
     for line in lines:
         fields = line.split(None, 2)
         try:
@@ -869,4 +602,4 @@ def _read_perf_map(path: str) -> _SymbolTable:
         if 0 <= start < start + size < 1 << 64:
             symbols.append((start, -len(symbols), len(strings), start + size))
             strings += name + b"\0"
-    return _SymbolTable(symbols, bytes(strings))
+    return SymbolTable(symbols, bytes(strings))

@@ -31,7 +31,7 @@ LAYERS = [
     {"btf_source", "btf_dump", "waiting", "tracefs", "streams", "holds", "ids"},
     {"btf"},
     {"shape"},
-    {"layout_check", "dtype", "features"},
+    {"layout_check", "dtype", "features", "elf_symbols"},
     {"hooks.linking"},
     {"hooks", "hooks.network"},
     {
@@ -84,7 +84,7 @@ OUTSIDE = {
     "dtype": {"numpy"},
     "ring_view": {"numpy"},
     "record_types": {"numpy"},
-    "symbols": {"elftools"},
+    "elf_symbols": {"elftools"},
     "cli.programs": {"capstone"},
 }
 # A BTF type knows what it looks like in Python: its properties import, when they are read, what

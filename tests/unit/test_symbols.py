@@ -21,7 +21,7 @@ from pathlib import Path
 import pybpf
 import pytest
 from elftools.elf.elffile import ELFFile
-from pybpf import Frame, symbols
+from pybpf import Frame, elf_symbols, symbols
 from pybpf.symbols import KernelSymbols, UserSymbols
 from traced import SOURCE, Traced, compile_c
 
@@ -219,7 +219,7 @@ def libc_path():
 
 
 def test_all_of_libcs_functions_are_named_as_nm_names_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(symbols, "_DEBUG_FILES", "/nonexistent")
+    monkeypatch.setattr(elf_symbols, "DEBUG_FILES", "/nonexistent")
     path = shutil.copy(libc_path(), tmp_path / "libc.so")
     mapped = MappedFile(path)
     functions = functions_by_nm(path, "-D")
@@ -312,7 +312,7 @@ def test_a_debug_file_is_found_by_build_id(tmp_path, monkeypatch):
     debug_file.parent.mkdir(parents=True)
     subprocess.run(["objcopy", "--only-keep-debug", str(program), str(debug_file)], check=True)
     subprocess.run(["strip", str(program)], check=True)
-    monkeypatch.setattr(symbols, "_DEBUG_FILES", str(tmp_path / "debug"))
+    monkeypatch.setattr(elf_symbols, "DEBUG_FILES", str(tmp_path / "debug"))
     with Traced(program) as traced:
         (frame,) = symbols.resolve([traced.bar + 1], traced.pid)
     assert frame == (traced.bar + 1, "bar", 1, str(program))
@@ -382,7 +382,7 @@ def test_a_file_of_32_bits_is_read(tmp_path):
     flags = ("-m32", "-nostdlib", "-static", "-Wl,-e,first")
     path = compile_c(tmp_path / "program", *flags, source=source)
     with open(path, "rb") as file:
-        image = symbols._read_image(file)
+        image = elf_symbols.read_image(file)
     functions = {names.pop(): place for place, names in functions_by_nm(path).items()}
     for name in ("first", "second"):
         start, size = functions[name]
@@ -393,16 +393,16 @@ def test_damaged_files_are_no_files(tmp_path):
     content = compile_c(tmp_path / "program").read_bytes()
     pick = random.Random(1)
     for length in pick.sample(range(len(content)), 100):
-        symbols._read_image(io.BytesIO(content[:length]))
+        elf_symbols.read_image(io.BytesIO(content[:length]))
     headers = (*range(0x400), *range(len(content) - 0x800, len(content)))
     for _ in range(500):
         damaged = bytearray(content)
         for place in pick.sample(headers, 3):
             damaged[place] = pick.choice((0, 1, 0x7F, 0xFF))
-        image = symbols._read_image(io.BytesIO(damaged))
+        image = elf_symbols.read_image(io.BytesIO(damaged))
         if image:
             image.symbols.find(pick.randrange(0x5000))
-    assert symbols._read_image(io.BytesIO(b"#!/bin/sh\n")) is None
+    assert elf_symbols.read_image(io.BytesIO(b"#!/bin/sh\n")) is None
 
 
 def test_the_vdso_is_read_from_memory(tmp_path):
@@ -547,8 +547,8 @@ def test_pythons_perf_support_names_python_functions():
 
 def test_a_file_is_read_once_and_again_when_it_changed(tmp_path, monkeypatch):
     read = []
-    original = symbols._read_image
-    monkeypatch.setattr(symbols, "_read_image", lambda file: read.append(1) or original(file))
+    original = elf_symbols.read_image
+    monkeypatch.setattr(symbols, "read_image", lambda file: read.append(1) or original(file))
     program = compile_c(tmp_path / "program")
     for _ in range(2):
         with Traced(program) as traced:
@@ -565,8 +565,8 @@ def test_what_is_kept_is_bounded(monkeypatch):
     class Entry:
         size = 1 << 20
 
-    cache = symbols._Cache()
-    monkeypatch.setattr(symbols, "_CACHE_BYTES", 4 << 20)
+    cache = elf_symbols.Cache()
+    monkeypatch.setattr(elf_symbols, "CACHE_BYTES", 4 << 20)
     cache.get((0,), Entry)
     for number in range(1, 10):
         cache.get((number,), Entry)
