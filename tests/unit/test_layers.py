@@ -31,7 +31,9 @@ LAYERS = [
     {"btf_source", "btf_dump", "waiting", "tracefs", "streams", "holds", "ids"},
     {"btf"},
     {"shape"},
-    {"layout_check", "dtype", "features", "elf_symbols"},
+    {"layout_check", "dtype", "features", "elf_symbols", "demangling"},
+    {"go_functions"},
+    {"functions"},
     {"hooks.linking"},
     {"hooks", "hooks.network"},
     {
@@ -45,6 +47,7 @@ LAYERS = [
         "symbols",
         "declarations",
     },
+    {"hooks.binaries"},
     {
         "codec",
         "views",
@@ -85,6 +88,7 @@ OUTSIDE = {
     "ring_view": {"numpy"},
     "record_types": {"numpy"},
     "elf_symbols": {"elftools"},
+    "functions": {"elftools"},
     "cli.programs": {"capstone"},
 }
 # A BTF type knows what it looks like in Python: its properties import, when they are read, what
