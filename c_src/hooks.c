@@ -40,6 +40,23 @@ int pybpf_attach_perf_event(const struct bpf_program *program, int event, uint64
 	return stored(bpf_program__attach_perf_event_opts(program, event, &opts), place);
 }
 
+int pybpf_attach_uprobe(const struct bpf_program *program, int pid, const char *path, size_t offset,
+			const struct pybpf_uprobe_options *options, struct bpf_link **place)
+{
+	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = options->is_return, .bpf_cookie = options->cookie,
+		    .ref_ctr_offset = options->counter);
+
+	return stored(bpf_program__attach_uprobe_opts(program, pid, path, offset, &opts), place);
+}
+
+int pybpf_attach_usdt(const struct bpf_program *program, int pid, const char *path,
+		      const char *provider, const char *name, uint64_t cookie, struct bpf_link **place)
+{
+	LIBBPF_OPTS(bpf_usdt_opts, opts, .usdt_cookie = cookie);
+
+	return stored(bpf_program__attach_usdt(program, pid, path, provider, name, &opts), place);
+}
+
 int pybpf_register(const struct bpf_map *map, struct bpf_link **place)
 {
 	return stored(bpf_map__attach_struct_ops(map), place);

@@ -209,6 +209,15 @@ int pybpf_stream_read(int, uint32_t, char *, uint32_t);
 int pybpf_attach(const struct bpf_program *, struct bpf_link **);
 int pybpf_attach_perf_event(const struct bpf_program *, int, uint64_t, struct bpf_link **);
 int pybpf_register(const struct bpf_map *, struct bpf_link **);
+struct pybpf_uprobe_options {
+	uint64_t cookie;
+	size_t counter;
+	bool is_return;
+};
+int pybpf_attach_uprobe(const struct bpf_program *, int, const char *, size_t,
+			const struct pybpf_uprobe_options *, struct bpf_link **);
+int pybpf_attach_usdt(const struct bpf_program *, int, const char *, const char *, const char *,
+		      uint64_t, struct bpf_link **);
 struct pybpf_link_request {
 	uint32_t prog_fd, target, attach_type, flags;
 	union {
@@ -229,6 +238,10 @@ struct pybpf_link_request {
 			uint32_t relative;
 			uint64_t expected_revision;
 		} order;
+		struct {
+			uint64_t path, offsets, counters, cookies;
+			uint32_t count, flags, pid;
+		} uprobe_multi;
 	};
 };
 int pybpf_link_create(const struct pybpf_link_request *, int *);

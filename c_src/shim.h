@@ -86,6 +86,18 @@ int pybpf_attach_perf_event(const struct bpf_program *program, int event, uint64
 			    struct bpf_link **place);
 int pybpf_register(const struct bpf_map *map, struct bpf_link **place);
 
+/* Probes in programs of user space; pid -1 is all processes, offsets are those in the file. */
+struct pybpf_uprobe_options {
+	uint64_t cookie;
+	size_t counter; /* of a 16-bit number that the kernel counts up while it is attached; or 0 */
+	bool is_return;
+};
+
+int pybpf_attach_uprobe(const struct bpf_program *program, int pid, const char *path, size_t offset,
+			const struct pybpf_uprobe_options *options, struct bpf_link **place);
+int pybpf_attach_usdt(const struct bpf_program *program, int pid, const char *path,
+		      const char *provider, const char *name, uint64_t cookie, struct bpf_link **place);
+
 /* What BPF_LINK_CREATE takes, with what belongs to each kind of link; headers may know less. */
 struct pybpf_link_request {
 	uint32_t prog_fd; /* or a struct_ops map's */
@@ -109,6 +121,10 @@ struct pybpf_link_request {
 			uint32_t relative; /* a descriptor or an id */
 			uint64_t expected_revision;
 		} order; /* of tcx, netkit and cgroup */
+		struct {
+			uint64_t path, offsets, counters, cookies; /* addresses */
+			uint32_t count, flags, pid;
+		} uprobe_multi;
 	};
 };
 

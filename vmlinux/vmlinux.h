@@ -213,6 +213,13 @@ struct __sk_buff {
 	struct bpf_sock *sk;
 };
 
+/* the registers by which functions get and give values, and what names the place */
+struct pt_regs {
+#if defined(__TARGET_ARCH_x86)
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, sp;
+#endif
+};
+
 #pragma clang attribute pop
 
 #endif

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import os
+    import re
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
-    from pybpf.constants import XdpMode
+    from pybpf.constants import AttachType, XdpMode
     from pybpf.holds import Hold
     from pybpf.link import Link
 
@@ -31,4 +34,128 @@ class DescriptorHooks:
         chosen = XdpMode.ANY if mode is None else mode
         return self._attached(
             f"XDP of {device}", lambda what, fd: network.attach_xdp(what, fd, device, chosen)
+        )
+
+
+class UserspaceHooks:
+    """The hooks in programs and libraries of user space: of programs that an object holds."""
+
+    @property
+    def expected_attach_type(self) -> AttachType:
+        raise NotImplementedError
+
+    def _attached(self, where: str, attach: Callable[[str, int], Hold]) -> Link:
+        """The link of what ``attach(what is attempted, the program's descriptor)`` holds."""
+        raise NotImplementedError
+
+    def _attached_by_libbpf(self, where: str, attach: Callable[[str, Any], Hold]) -> Link:
+        """The link of what ``attach(what is attempted, libbpf's program)`` holds."""
+        raise NotImplementedError
+
+    def _at_return(self, retprobe: bool | None) -> bool:
+        """Whether to run at a function's return: as said, or else as the section's name says."""
+        raise NotImplementedError
+
+    def attach_uprobe(
+        self,
+        binary: str | os.PathLike[str],
+        symbol: str | re.Pattern[str] | None = None,
+        *,
+        offset: int = 0,
+        retprobe: bool | None = None,
+        pid: int | None = None,
+        cookie: int = 0,
+        ref_counter: int = 0,
+    ) -> Link:
+        """Run where the function ``symbol`` of a program or library is entered.
+
+        ``binary`` is a path, or the name of a program on PATH or of a library ("libc",
+        "libssl.so.3").  With ``pid`` only that process counts, and files are those that it sees: a
+        path in its root folder, so in its container, or the name of a file that it has mapped;
+        f"/proc/{pid}/exe" is what it runs.
+
+        ``symbol`` is a name of the symbol table (also "memcpy@GLIBC_2.14"), a C++ name with
+        parameters or without, or of a Go program, which may be stripped.  A compiled regular
+        expression takes all functions of which it matches a whole name, by one link that cannot be
+        pinned.  ``offset`` is that of an instruction in the function, or without a symbol one in
+        the file.
+
+        With ``retprobe`` (unless given: where the section is "uretprobe"), where it returns, which
+        Go programs do not survive.  ``cookie`` is what bpf_get_attach_cookie() gives there (Linux
+        5.15).  ``ref_counter`` is the offset in the file of a 16-bit number that the kernel counts
+        up in each process while attached.
+
+        NotFoundError: no such file, telling where was looked, or function.  AttachError: several
+        functions have the name, or the offset is no place of code.  NotSupportedError for names
+        that stand for another function on each kind of processor.  ObjectFormatError: not an ELF
+        file.  Linux 4.17; CAP_BPF and CAP_PERFMON, with a name and ``pid`` also the right to look
+        into that process.
+        """
+        from pybpf.hooks import uprobes
+
+        target = uprobes.one_or_matching(binary, symbol, offset, pid)
+        at_return = self._at_return(retprobe)
+        return self._attached_by_libbpf(
+            f"{'uretprobe' if at_return else 'uprobe'} {target.words}",
+            lambda what, program: uprobes.attach(
+                what, program, target, at_return, cookie, ref_counter
+            ),
+        )
+
+    def attach_uprobe_multi(
+        self,
+        binary: str | os.PathLike[str],
+        symbols: str | re.Pattern[str] | Sequence[str | int],
+        *,
+        retprobe: bool | None = None,
+        pid: int | None = None,
+        cookies: Sequence[int] | None = None,
+    ) -> Link:
+        """Run where any of many functions of a program or library is entered: one link.
+
+        ``symbols`` is a pattern ("SSL_*"; * and ? match as in shells), a compiled regular
+        expression that matches whole names, or a list of names or offsets in the file, which can
+        come with a list of ``cookies``, one for each.  The program's section is "uprobe.multi",
+        "uretprobe.multi", which runs where they return, or "uprobe.session", which runs at both, at
+        the return unless it returned 1 at the entry.
+
+        All else is as in attach_uprobe(); but kernels older than 6.10 may count only the first
+        thread of ``pid``.  ValueError: no functions, or not as many cookies.  Linux 6.6, sessions
+        6.13; CAP_BPF and CAP_PERFMON.
+        """
+        from pybpf.hooks import uprobes
+
+        target = uprobes.many(binary, symbols, pid)
+        attach_type, at_return = self.expected_attach_type, self._at_return(retprobe)
+        return self._attached(
+            f"uprobe.multi {target.words}",
+            lambda what, fd: uprobes.attach_multi(
+                what, fd, target, attach_type, at_return, cookies
+            ),
+        )
+
+    def attach_usdt(
+        self,
+        binary: str | os.PathLike[str],
+        provider: str,
+        name: str,
+        *,
+        pid: int | None = None,
+        cookie: int = 0,
+    ) -> Link:
+        """Run where the probe ``provider``:``name`` is that a program or library has in its source.
+
+        ``binary`` and ``pid`` are as in attach_uprobe(), ``cookie`` is what bpf_usdt_cookie()
+        gives.  The program's section is "usdt", and it includes <bpf/usdt.bpf.h>.  Its link cannot
+        be pinned.
+
+        NotFoundError: no such file, telling where was looked, or no such probe in it.  Before Linux
+        5.15 probes of libraries need a ``pid``: NotSupportedError.  CAP_BPF and CAP_PERFMON.
+        """
+        from pybpf.hooks import usdt
+
+        path = usdt.find(binary, provider, name, pid)
+        return self._attached_by_libbpf(
+            f"USDT {provider}:{name} of {path}",
+            lambda what, program: usdt.attach(what, program, path, pid, provider, name, cookie),
         )

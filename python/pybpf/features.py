@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from pybpf.btf import Btf
+from pybpf.btf import Btf, Enum
 from pybpf.errors import Error
 
 TYPE_CHECKING = False
@@ -57,4 +57,28 @@ def has_type(*names: str) -> Callable[[], bool | None]:
     return probe
 
 
+def has_enumerator(enum: str, name: str) -> Callable[[], bool | None]:
+    """A probe: whether the kernel's BTF has that enumerator of "enum bpf_attach_type" or others."""
+
+    def probe() -> bool | None:
+        btf = _kernel_btf()
+        if btf is None:
+            return None
+        if enum not in btf:
+            return False
+        kind = btf[enum]
+        return isinstance(kind, Enum) and name in kind.values
+
+    return probe
+
+
+PERF_COOKIE = Feature(
+    "cookies of tracepoints, probes and perf events", "5.15", has_type("struct bpf_perf_link")
+)
+UPROBE_MULTI = Feature("links of many uprobes", "6.6", has_type("struct bpf_uprobe_multi_link"))
+UPROBE_SESSION = Feature(
+    "sessions of uprobes",
+    "6.13",
+    has_enumerator("enum bpf_attach_type", "BPF_TRACE_UPROBE_SESSION"),
+)
 XDP_LINK = Feature("links of XDP programs", "5.9", has_type("struct bpf_xdp_link"))

@@ -83,6 +83,16 @@ class LibbpfHold(Hold):
             os.close(self.fileno())
 
 
+class UsdtHold(LibbpfHold):
+    """A ``struct bpf_link`` of several links that are libbpf's own, and no descriptor."""
+
+    def fileno(self) -> int:
+        return -1
+
+    def _end_in_fork(self) -> None:
+        """The descriptors are libbpf's: the child keeps them as long as it lives."""
+
+
 class FdHold(Hold):
     """A link's descriptor, which C stores at ``place``."""
 
@@ -116,3 +126,29 @@ class UndoHold(Hold):
 
     def _end(self) -> None:
         self._undo()
+
+
+class SeveralHolds(Hold):
+    """Attachments that end together; each is added when it is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._holds: list[Hold] = []
+
+    def add(self, hold: Hold) -> None:
+        self._holds.append(hold)
+
+    def detach(self) -> int:
+        return 0  # there is no one link of the kernel's that something else could hold
+
+    def keep(self) -> None:
+        super().keep()
+        for hold in self._holds:
+            hold.keep()
+
+    def _end(self) -> None:
+        while self._holds:
+            self._holds.pop().end()
+
+    def _end_in_fork(self) -> None:
+        self._end()

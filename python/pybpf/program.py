@@ -8,7 +8,7 @@ import os
 
 from pybpf import _native
 from pybpf._native import Runs, ffi, lib
-from pybpf.attaching import DescriptorHooks
+from pybpf.attaching import DescriptorHooks, UserspaceHooks
 from pybpf.errors import (
     ENOTSUPP,
     AttachError,
@@ -17,7 +17,7 @@ from pybpf.errors import (
     NotSupportedError,
     StateError,
 )
-from pybpf.holds import LibbpfHold
+from pybpf.holds import LibbpfHold, UsdtHold
 from pybpf.kernel import explained, has_tracefs, needed_capabilities
 from pybpf.kernel_object import Declared, FdBorrow, KernelObject
 from pybpf.link import Link
@@ -233,7 +233,7 @@ class Program(KernelObject, DescriptorHooks, Runs):
         return ""
 
 
-class ObjectProgram(Declared, Program):
+class ObjectProgram(Declared, Program, UserspaceHooks):
     """A program that an object holds: configurable until load(), then a Program that can attach.
 
     Its descriptor belongs to the object and ends with it.  Setting a property after load() is a
@@ -401,7 +401,8 @@ class ObjectProgram(Declared, Program):
         (Linux 5.2).
         """
         what = f"program {self._name!r} to {self._section}"
-        hold = LibbpfHold()
+        is_usdt = self._section.lstrip("?").startswith("usdt")
+        hold = UsdtHold() if is_usdt else LibbpfHold()
         with self._owner._attaching, self._borrow_fd():
             self._require_whole_hook(what)
             _native.listen()
@@ -411,6 +412,17 @@ class ObjectProgram(Declared, Program):
                 code = lib.pybpf_attach(self._pointer, hold.place)
             _native.check(code, "attach", what, self._attach_refused)
         return self._new_link(hold, what, lambda other: other.attach())
+
+    def _attached_by_libbpf(self, where: str, attach: Callable[[str, Any], Hold]) -> Link:
+        what = f"program {self._name!r} to {where}"
+        with self._owner._attaching, self._borrow_fd():
+            _native.listen()
+            hold = attach(what, self._pointer)
+        return self._new_link(hold, what, lambda other: other._attached_by_libbpf(where, attach))
+
+    def _at_return(self, retprobe: bool | None) -> bool:
+        kinds = ("kret", "uret")
+        return self._section.lstrip("?").startswith(kinds) if retprobe is None else retprobe
 
     def _new_link(self, hold: Hold, what: str, again: Callable[[Any], Link]) -> Link:
         """The link that has the hold: its object's."""
@@ -498,6 +510,8 @@ class ObjectProgram(Declared, Program):
     def _attach_hint(self, errno: int) -> str:
         if errno == _errno.EOPNOTSUPP:
             return f"section {self._section!r} does not say where to attach"
+        if errno == _errno.ENOENT and self._section.lstrip("?").startswith(("uprobe", "uretprobe")):
+            return "no such file, or no such function in it: attach_uprobe() tells what there is"
         if errno in (_errno.ENOENT, _errno.ESRCH, _errno.EINVAL):
             return f"this kernel may not have the hook that section {self._section!r} names"
         return ""

@@ -12,7 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import pybpf
 import pytest
+import watched
 from cli_process import Running, Starter
 from kernel_objects import held_elsewhere, kernel_ids
 from pybpf._native import lib
@@ -137,6 +139,31 @@ def nothing_left(private_mounts):
         # what another process holds for a moment comes and goes; a leak stays
         now = leaked_ids(ids)
         suspects = {kind: suspects[kind] & now[kind] for kind in suspects}
+
+
+@pytest.fixture
+def watched_process():
+    """The program watched.c, running."""
+    with watched.Process() as process:
+        yield process
+
+
+@pytest.fixture
+def attempt(kernel_lacks):
+    """attempt(SINCE, CALL, ...): what CALL(...) returns.
+
+    Skips the test where the kernel lacks what it takes, once the error has said so.
+    """
+
+    def attempt(since, call, *arguments, **options):
+        try:
+            return call(*arguments, **options)
+        except pybpf.NotSupportedError as error:
+            if f"(Linux {since})" not in error.hint:
+                pytest.fail(f"does not tell that Linux {since} has it: {error}")
+            kernel_lacks(error.hint)
+
+    return attempt
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pybpf
 import pytest
 from elftools.elf.elffile import ELFFile
 from pybpf import demangling, functions
-from pybpf.hooks import binaries
+from pybpf.hooks import binaries, usdt
 from traced import SOURCE, compile_c
 
 TWO_VERSIONS = """
@@ -96,6 +96,8 @@ def test_damaged_files_are_refused_or_read(tmp_path):
         path.write_bytes(damaged)
         with contextlib.suppress(pybpf.ObjectFormatError, pybpf.NotFoundError):
             functions.named(str(path), "foo")
+        with contextlib.suppress(pybpf.ObjectFormatError):
+            list(usdt.probes(str(path)))
 
 
 # ---- C++ -----------------------------------------------------------------------------------------

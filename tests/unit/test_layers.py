@@ -48,6 +48,8 @@ LAYERS = [
         "declarations",
     },
     {"hooks.binaries"},
+    {"hooks.uprobes"},
+    {"hooks.usdt"},
     {
         "codec",
         "views",
@@ -89,6 +91,7 @@ OUTSIDE = {
     "record_types": {"numpy"},
     "elf_symbols": {"elftools"},
     "functions": {"elftools"},
+    "hooks.usdt": {"elftools"},
     "cli.programs": {"capstone"},
 }
 # A BTF type knows what it looks like in Python: its properties import, when they are read, what
