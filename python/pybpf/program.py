@@ -181,7 +181,12 @@ class Program(KernelObject, DescriptorHooks, Runs):
             self._accelerate(runner.handle, runner.address, runner.ctx_out)
         else:
             made.close()
-        return runner
+        try:
+            with self._borrow_fd():
+                return runner
+        except ClosedError:  # who closed the program in between has seen no runner to close
+            runner.close()
+            raise
 
     def _run_refused(self, errno: int) -> Exception:
         if errno == lib.PYBPF_CLOSED:

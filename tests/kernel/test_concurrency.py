@@ -18,6 +18,7 @@ from functools import partial
 import pybpf
 import pytest
 from pybpf import Map, MapType
+from pybpf.program import Runner
 from test_ownership import in_child, is_attached
 
 HANG_SECONDS = 20
@@ -192,6 +193,21 @@ def test_threads_may_run_a_program_for_the_first_time_at_once(loaded, switch_oft
     for _ in range(200):
         with pybpf.Program.from_fd(loaded.programs["run_all"].fileno()) as program:
             assert at_once(*[run_often] * 4) == [(None, None)] * 4
+
+
+def test_a_program_that_is_closed_while_it_is_run_first_is_closed(loaded, monkeypatch):
+    class ClosedMeanwhile(Runner):
+        def __init__(self, fd, type):
+            super().__init__(fd, type)
+            program.close()
+
+    monkeypatch.setattr("pybpf.program.Runner", ClosedMeanwhile)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    program = pybpf.Program.from_fd(loaded.programs["run_all"].fileno())
+    for _ in range(2):
+        with pytest.raises(pybpf.ClosedError):
+            program.test_run(ctx=bytes(4))
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 # ---- readers that are closed ---------------------------------------------------------------------
