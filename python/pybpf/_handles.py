@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+    from typing_extensions import Self
+
+    from pybpf.object import Object
+
 
 def warn_unclosed(what: str, thing: object) -> None:
     """The ResourceWarning of something that is collected while open."""
@@ -31,6 +35,46 @@ class Uncopyable:
             f"{type(self).__name__} cannot be copied or pickled: it stands for something that "
             "this process holds in the kernel; pass its id or a pin's path on"
         )
+
+
+class Closable(Uncopyable):
+    """A base of what close() ends, or a ``with`` block, or collection with a ResourceWarning."""
+
+    _owner: Object | None = None  # which closes it as well, so that it may be dropped
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called; AttributeError where it was never whole."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def _words(self) -> str:
+        """What its repr() says."""
+        return type(self).__name__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{self._words()}{' closed' if self.closed else ''}>"
+
+    def __del__(self) -> None:
+        try:
+            is_closed = self.closed
+        except AttributeError:  # what __init__ has not made cannot be closed
+            return
+        if is_closed or sys.is_finalizing():
+            return
+        try:
+            if self._owner is None:
+                warn_unclosed(repr(self), self)
+        finally:
+            self.close()
 
 
 class Handle(Uncopyable):

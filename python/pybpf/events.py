@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 
 from pybpf import _native, drops, record_types
-from pybpf._handles import Uncopyable, warn_unclosed
+from pybpf._handles import Closable
 from pybpf._native import Records
 from pybpf.constants import MapType
 from pybpf.errors import (
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from pybpf.accounting import ReaderStats
     from pybpf.drops import DropCounter
     from pybpf.map import Map
-    from pybpf.object import Object
     from pybpf.record_types import RecordTypeArgument
     from pybpf.ring_view import Shown
 
@@ -93,7 +92,7 @@ class Source:
         return self.map.type == MapType.RINGBUF
 
 
-class Reader(Records, Uncopyable):
+class Reader(Records, Closable):
     """Reads the records of ring buffers and perf event arrays: Object.events(), Map.reader().
 
     Iterating gives records in each ring's order, or (map name, record) pairs for a reader of
@@ -151,7 +150,6 @@ class Reader(Records, Uncopyable):
         """
         perf = _perf_options(pages, wakeup_events, watermark, overwrite, ordered)
         self._sources = _sources(maps, type)
-        self._owner: Object | None = None
         self._timeout = timeout
         self._process = os.getpid()
         self._wakeups = 0
@@ -539,7 +537,7 @@ class Reader(Records, Uncopyable):
 
     @property
     def closed(self) -> bool:
-        return bool(self._state()[0])
+        return self._waiter.closed or bool(self._state()[0])
 
     def fileno(self) -> int:
         """An epoll descriptor, readable when there may be records, and when close() ends a wait.
@@ -555,11 +553,8 @@ class Reader(Records, Uncopyable):
 
     def close(self) -> None:
         """End reading: waits of other threads and tasks end at once.  Harmless to repeat."""
-        if self._process == os.getpid():  # a fork shares the eventfd with its parent
-            try:
-                self._waiter.wake()
-            except ClosedError:
-                return
+        if not self._waiter.wake():
+            return
         self._close()
         self._end_counting()
         self._forget_closed_loops()
@@ -567,23 +562,8 @@ class Reader(Records, Uncopyable):
         if self._owner is not None:
             self._owner._forget_reader(self)
 
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Reader of {self._names()}{' closed' if self.closed else ''}>"
-
-    def __del__(self) -> None:
-        if getattr(self, "_waiter", None) is None or self.closed or sys.is_finalizing():
-            return
-        try:
-            if self._owner is None:
-                warn_unclosed(repr(self), self)
-        finally:
-            self.close()
+    def _words(self) -> str:
+        return f"Reader of {self._names()}"
 
 
 class View:

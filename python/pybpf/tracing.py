@@ -6,12 +6,11 @@ from __future__ import annotations
 import errno as _errno
 import os
 import re
-import sys
 from collections import deque
 from dataclasses import dataclass
 
 from pybpf import tracefs
-from pybpf._handles import OwnedFd, Uncopyable, warn_unclosed
+from pybpf._handles import Closable, OwnedFd
 from pybpf.errors import ClosedError, KernelError
 from pybpf.kernel import explained
 from pybpf.waiting import Deadline, Waiter
@@ -87,7 +86,7 @@ def parse(line: bytes) -> TraceLine:
     )
 
 
-class TracePipe(Uncopyable):
+class TracePipe(Closable):
     """Reads the lines that programs, and whatever else is traced, write: pybpf.trace_pipe().
 
     Iterating gives TraceLines; it ends with close(), or when none came for ``timeout`` seconds, and
@@ -102,7 +101,6 @@ class TracePipe(Uncopyable):
         self._timeout = timeout
         self._lines: deque[bytes] = deque()
         self._lost = 0
-        self._process = os.getpid()
         self._waiter = Waiter("trace_pipe")
         try:
             self._handle = OwnedFd(_open(), "trace_pipe")
@@ -170,31 +168,9 @@ class TracePipe(Uncopyable):
 
     def close(self) -> None:
         """End reading: a read that waits in another thread ends at once.  Harmless to repeat."""
-        if self._process == os.getpid():  # a fork shares the eventfd with its parent
-            try:
-                self._waiter.wake()
-            except ClosedError:
-                return
-        self._waiter.close()
-        self._handle.close_when_unused()
-
-    def __enter__(self) -> TracePipe:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<TracePipe{' closed' if self.closed else ''}>"
-
-    def __del__(self) -> None:
-        handle = getattr(self, "_handle", None)
-        if handle is None or handle.closed or sys.is_finalizing():
-            return
-        try:
-            warn_unclosed("trace_pipe", self)
-        finally:
-            self.close()
+        if self._waiter.wake():
+            self._waiter.close()
+            self._handle.close_when_unused()
 
 
 def trace_pipe(*, timeout: float | None = None) -> TracePipe:

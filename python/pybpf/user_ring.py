@@ -16,7 +16,7 @@ from _thread import RLock
 from operator import index
 
 from pybpf import _native, layout, map_kinds
-from pybpf._handles import Handle, Uncopyable, warn_unclosed
+from pybpf._handles import Closable, Handle, Uncopyable, warn_unclosed
 from pybpf._native import ffi, lib
 from pybpf.constants import MapType
 from pybpf.errors import (
@@ -155,7 +155,7 @@ class UserSample(Uncopyable):
             self._abandon()  # at the end of the process too: the ring may be pinned
 
 
-class UserRing(Uncopyable):
+class UserRing(Closable):
     """Gives samples to BPF programs through a user ring buffer (Linux 6.1): Map.writer().
 
     A sample waits in the ring until a program calls bpf_user_ringbuf_drain(); submitting one runs
@@ -311,24 +311,8 @@ class UserRing(Uncopyable):
         if self._owner is not None:
             self._owner._forget_reader(self)
 
-    def __enter__(self) -> UserRing:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<UserRing of {self._what}{' closed' if self.closed else ''}>"
-
-    def __del__(self) -> None:
-        handle = getattr(self, "_handle", None)
-        if handle is None or handle.closed or sys.is_finalizing():
-            return
-        try:
-            if self._owner is None:
-                warn_unclosed(repr(self), self)
-        finally:
-            self.close()
+    def _words(self) -> str:
+        return f"UserRing of {self._what}"
 
 
 def _sample_type(map: Map, given: SampleType | None) -> Type | None:

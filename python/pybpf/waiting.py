@@ -8,6 +8,7 @@ import select
 import time
 
 from pybpf._handles import Handle
+from pybpf.errors import ClosedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Waiter:
     """
 
     def __init__(self, what: str) -> None:
+        self._process = os.getpid()
         wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             epoll = select.epoll()
@@ -78,10 +80,19 @@ class Waiter:
             poll.register(wake, select.POLLIN)
             poll.poll(max(seconds, 0) * 1000)
 
-    def wake(self) -> None:
-        """End every wait, now and from now on."""
-        with self._handle.borrow() as (_, wake):
-            os.eventfd_write(wake, 1)
+    def wake(self) -> bool:
+        """End every wait of this process, now and from now on; False after close()."""
+        try:
+            with self._handle.borrow() as (_, wake):
+                if self._process == os.getpid():  # a fork shares the eventfd with its parent
+                    os.eventfd_write(wake, 1)
+        except ClosedError:
+            return False
+        return True
+
+    @property
+    def closed(self) -> bool:
+        return self._handle.closed
 
     def close(self) -> None:
         """Give the descriptors back, at the latest when nobody waits any more."""

@@ -215,7 +215,7 @@ def test_one_reader_at_a_time(pipe, kernel_lacks):
 
 def test_one_that_is_dropped_is_closed_with_a_warning(pipe):
     pipe.close()
-    with pytest.warns(ResourceWarning, match="trace_pipe"):
+    with pytest.warns(ResourceWarning, match="unclosed <TracePipe>"):
         pybpf.trace_pipe().fileno()
     pybpf.trace_pipe().close()
 
