@@ -34,7 +34,7 @@ struct perf_ring {
 	const char *data;
 	uint64_t mask;
 	int fd, map_fd, cpu;
-	bool timed, counts_lost, shares_file;
+	bool timed, counts_lost;
 	uint64_t counted_lost; /* by the records that tell of it */
 	uint64_t unreadable;   /* samples of more than 64 KiB, of which the kernel reserves the rest */
 	uint64_t behind;       /* the position behind the record of the last peek */
@@ -313,13 +313,9 @@ static uint64_t lost(const struct ring *ring)
 static void free_ring(struct ring *ring)
 {
 	struct perf_ring *p = (struct perf_ring *)ring;
-	uint32_t key = (uint32_t)p->cpu;
 
-	if (p->map_fd >= 0) {
-		if (p->shares_file)
-			pybpf_element(BPF_MAP_DELETE_ELEM, p->map_fd, &key, NULL, 0);
+	if (p->map_fd >= 0)
 		close(p->map_fd);
-	}
 	if (p->page)
 		munmap(p->page, p->page_size + p->mask + 1);
 	if (p->fd >= 0)
@@ -397,17 +393,16 @@ static int reopen(int map_fd)
 /*
  * From here on, programs on that CPU find it in the map.  The kernel takes an entry out when the file through
  * which it was made is closed; so one of our own leaves in place what another reader has put there
- * meanwhile.  Without one, the entry is deleted, whoever made it.
+ * meanwhile.  Without one, the entry stays until the map is closed or another reader takes its place:
+ * nobody can tell whose it is, and without its memory the event refuses records.
  */
 static int enter(struct perf_ring *p, int map_fd)
 {
 	uint32_t key = (uint32_t)p->cpu, value = (uint32_t)p->fd;
 	int file = reopen(map_fd), err;
 
-	if (file < 0) {
-		p->shares_file = true;
+	if (file < 0)
 		file = fcntl(map_fd, F_DUPFD_CLOEXEC, 0);
-	}
 	if (file < 0)
 		return -errno;
 	err = pybpf_element(BPF_MAP_UPDATE_ELEM, file, &key, &value, 0);

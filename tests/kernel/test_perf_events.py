@@ -490,6 +490,30 @@ def test_who_may_trace_may_read(bpf_object, paranoid):
         assert str(error) == "3 received, 1 refused"
 
 
+REPLACED_AS_TRACER = """
+    sys.path.insert(0, sys.argv[2])
+    from perf_records import produce, totals
+    with pybpf.load(sys.argv[1]) as obj:
+        older, newer = obj.events("samples", pages=8), obj.events("samples", pages=8)
+        older.close()
+        produce(obj, 2)
+        count = len(newer.drain())
+        newer.close()
+        produce(obj, 1)
+        raise pybpf.LayoutError(f"{count} received, {totals(obj)[1]} refused")
+"""
+
+
+def test_who_may_trace_keeps_the_place_of_an_older_reader(bpf_object, paranoid):
+    """Without CAP_SYS_ADMIN the map has one file, through which both have entered the array."""
+    tests = os.path.dirname(__file__)
+    error = raised_by(REPLACED_AS_TRACER, bpf_object("perf"), tests, prefix=AS_TRACER)
+    if paranoid > 2:
+        assert_lacks_all(error)
+    else:
+        assert str(error) == "2 received, 1 refused"
+
+
 CREATE_AND_READ = """
     with Map.create(MapType.PERF_EVENT_ARRAY, key_size=4, value_size=4, max_entries=64) as made:
         made.reader()
