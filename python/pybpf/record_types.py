@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _Simple: Any = ctypes.c_int.__mro__[1]  # of c_int and its like, which have a value each
 _INTEGERS = tuple("bBhHiIlLqQ")
 _ADDRESSES = tuple("OzZ")  # py_object, c_char_p, c_wchar_p
+_FOLLOWING = (ctypes._Pointer, ctypes.CFUNCTYPE(None).__mro__[1])
 
 
 class RecordType:
@@ -73,11 +74,13 @@ class RecordType:
 class _Number:
     """An integer at the start of records."""
 
-    def __init__(self, size: int, order: str, signed: bool, names: Mapping[str, int]) -> None:
+    def __init__(
+        self, size: int, order: str, signed: bool, names: Mapping[str, int] | None = None
+    ) -> None:
         self.size = size
         self.order: Any = order
         self.signed = signed
-        self.names = names
+        self.names = names  # where it is of an enum
 
     def encode(self, number: int) -> bytes:
         return number.to_bytes(self.size, self.order, signed=self.signed)
@@ -117,7 +120,7 @@ class _Btf(RecordType):
             inner = inner.resolve() if isinstance(inner, Type) else None
         if not isinstance(inner, Int | Enum) or (member is not None and member.bitfield_size):
             return super().first_number()
-        names = inner.values if isinstance(inner, Enum) else {}
+        names = inner.values if isinstance(inner, Enum) else None
         return _Number(inner.size, inner.btf.byteorder, inner.is_signed, names)
 
     def __str__(self) -> str:
@@ -130,11 +133,14 @@ class _Ctypes(RecordType):
     is_raw = False
 
     def __init__(self, ctype: type[Any]) -> None:
+        try:
+            self.size = ctypes.sizeof(ctype)
+        except TypeError:  # a base of such classes
+            raise LayoutError(f"{ctype!r} is no type of records: it has no size") from None
         _refuse_addresses(ctype)
         self._ctype = ctype
         self._new: Any = ctype.__new__  # as in C, without __init__
         self._dtype: numpy.dtype[Any] | None = None
-        self.size = ctypes.sizeof(ctype)
         if issubclass(ctype, ctypes.Structure | ctypes.Union):
             self.structs = ctype
             self.is_open = any(
@@ -183,7 +189,7 @@ class _Ctypes(RecordType):
             return super().first_number()
         big = getattr(inner, "__ctype_be__", None)
         order = "big" if inner is big else "little"
-        return _Number(ctypes.sizeof(inner), order, inner(-1).value < 0, {})
+        return _Number(ctypes.sizeof(inner), order, inner(-1).value < 0)
 
     def __str__(self) -> str:
         return f"records of {self._ctype.__name__}"
@@ -222,7 +228,7 @@ class _Dtype(RecordType):
         if inner.kind not in "iu":
             return super().first_number()
         order = {"<": "little", ">": "big"}.get(inner.byteorder, sys.byteorder)
-        return _Number(inner.itemsize, order, inner.kind == "i", {})
+        return _Number(inner.itemsize, order, inner.kind == "i")
 
     def __str__(self) -> str:
         return f"records of {self._dtype}"
@@ -251,20 +257,20 @@ class _Table(RecordType):
 
     is_raw = False
 
-    def __init__(self, types: Mapping[Any, RecordType]) -> None:
-        if not types:
+    def __init__(self, table: Mapping[Any, RecordType], types: Callable[[], Btf | None]) -> None:
+        if not table:
             raise LayoutError("a table of record types is empty")
-        number = next(iter(types.values())).first_number()
+        number = next(iter(table.values())).first_number()
         self._size = number.size
         self._types: dict[bytes, RecordType] = {}
-        for key, each in types.items():
+        for key, each in table.items():
             own = each.first_number()
             if (own.size, own.order) != (number.size, number.order):
                 raise LayoutError(
                     f"{each} begin with {own}, others of the table with {number}: "
                     "a function of the bytes may choose instead of a table"
                 )
-            start = _start_of(key, own)
+            start = _start_of(key, own, types)
             if start in self._types:
                 raise LayoutError(f"{key!r} stands twice in a table of record types")
             self._types[start] = each
@@ -277,18 +283,39 @@ class _Table(RecordType):
         return "records of several types"
 
 
-def _start_of(key: Any, number: _Number) -> bytes:
+def _start_of(key: Any, number: _Number, types: Callable[[], Btf | None]) -> bytes:
     """What the records begin with that a table has under a number, or an enumerator's name."""
     if isinstance(key, str):
-        if key not in number.names:
-            raise NotFoundError("enumerator", key, number.names)
-        key = number.names[key]
+        names = _enumerators(key, types()) if number.names is None else number.names
+        if key not in names:
+            raise NotFoundError("enumerator", key, names)
+        key = names[key]
     if not isinstance(key, int):
         raise LayoutError(f"a table of record types has numbers as keys, not {key!r}")
     try:
         return number.encode(key)
     except OverflowError:
         raise LayoutError(f"no record begins with {key}: that is {number}") from None
+
+
+def _enumerators(wanted: str, btf: Btf | None) -> dict[str, int]:
+    """Those of all enums; LayoutError where several have the ``wanted`` one, and not as one number.
+
+    An object's BTF has the enums of its variables, maps and relocations, so not every one in its C.
+    """
+    if btf is None:
+        raise NotFoundError("enumerator (there is no BTF to look it up in)", wanted)
+    found: dict[str, int] = {}
+    for each in btf:
+        if isinstance(each, Enum):
+            values = each.values
+            if wanted in values and found.get(wanted, values[wanted]) != values[wanted]:
+                raise LayoutError(
+                    f"enumerator {wanted!r} is {found[wanted]} and, in {each}, {values[wanted]}: "
+                    "give the number"
+                )
+            found |= values
+    return found
 
 
 def _offset(field: Any) -> int:
@@ -303,7 +330,7 @@ def _refuse_addresses(ctype: Any) -> None:
                 _refuse_addresses(field[1])
     elif hasattr(ctype, "_length_"):
         _refuse_addresses(ctype._type_)
-    elif getattr(ctype, "_type_", None) in _ADDRESSES:
+    elif issubclass(ctype, _FOLLOWING) or getattr(ctype, "_type_", None) in _ADDRESSES:
         raise LayoutError(
             f"a record has no {ctype.__name__}, which would be an address in this process: "
             "ctypes.c_void_p takes the number as it is"
@@ -327,7 +354,7 @@ def resolve(given: Any, types: Callable[[], Btf | None]) -> RecordType:
     if isinstance(given, Type):
         return _Btf(given)
     if isinstance(given, Mapping):
-        return _Table({key: resolve(each, types) for key, each in given.items()})
+        return _Table({key: resolve(each, types) for key, each in given.items()}, types)
     if isinstance(given, type) and hasattr(given, "from_buffer_copy"):
         return _Ctypes(given)
     numpy = sys.modules.get("numpy")

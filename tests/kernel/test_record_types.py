@@ -233,8 +233,9 @@ def test_what_a_function_raises_comes_out(loaded):
         {1: "struct started", 2: "struct stopped"},
         {"STARTED": "struct started", "STOPPED": "struct stopped"},
         {1: Started, "STOPPED": "struct stopped"},
+        {"STARTED": Started, "STOPPED": "struct stopped"},  # of which one has no enum
     ],
-    ids=["numbers", "names", "mixed"],
+    ids=["numbers", "names", "mixed", "names of the object's"],
 )
 def test_a_table_chooses_by_the_first_number(decode, table):
     started, stopped, other, short, empty = decode(table, STARTED, STOPPED, OTHER, b"\1", b"")
@@ -293,14 +294,22 @@ def test_tables_that_cannot_choose(loaded, table, match):
 
 
 def test_a_table_with_an_unknown_enumerator(loaded):
-    with pytest.raises(pybpf.NotFoundError, match="did you mean 'STARTED'"):
-        loaded.events("untyped", type={"STARTE": "struct started"})
+    for type in ("struct started", Started):
+        with pytest.raises(pybpf.NotFoundError, match="did you mean 'STARTED'"):
+            loaded.events("untyped", type={"STARTE": type})
+    # which the object has, but not the enum that the records begin with
+    with pytest.raises(pybpf.NotFoundError, match="'UNTYPED'; there are: STARTED, STOPPED"):
+        loaded.events("untyped", type={"UNTYPED": "struct started"})
 
 
 # ---- nonsense ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("type", [5, 1.5, [], (1, 2), object(), int, dict, object, b"struct event"])
+NONSENSE = [5, 1.5, [], (1, 2), object(), int, dict, object, b"struct event"]
+ABSTRACT = [ctypes.Structure, ctypes.Union, ctypes.Array]
+
+
+@pytest.mark.parametrize("type", NONSENSE + ABSTRACT)
 def test_what_is_no_type(loaded, type):
     with pytest.raises(pybpf.LayoutError, match="is no type of records"):
         loaded.events("untyped", type=type)
@@ -312,7 +321,17 @@ def test_names_of_no_type(loaded, type):
         loaded.events("untyped", type=type)
 
 
-@pytest.mark.parametrize("type", [ctypes.c_char_p, ctypes.py_object, ctypes.c_wchar_p * 2, Pointer])
+@pytest.mark.parametrize(
+    "type",
+    [
+        ctypes.c_char_p,
+        ctypes.py_object,
+        ctypes.c_wchar_p * 2,
+        Pointer,
+        ctypes.POINTER(u32),
+        ctypes.CFUNCTYPE(u32) * 2,
+    ],
+)
 def test_classes_that_would_follow_addresses(loaded, type):
     with pytest.raises(pybpf.LayoutError, match="address in this process"):
         loaded.events("untyped", type=type)
