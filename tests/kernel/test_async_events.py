@@ -416,6 +416,21 @@ def test_waiting_for_a_record_that_is_held_back_is_not_work(loaded, run):
     run(main())
 
 
+def test_the_last_records_in_the_order_of_time_come_without_others(loaded, run):
+    async def main():
+        with loaded.events("samples", ordered=True) as reader:
+            for _ in range(5):
+                waits = asyncio.ensure_future(take(reader, 6))
+                await until_waiting(reader)
+                for cpu in CPUS:
+                    produce(loaded, 6 // len(CPUS), cpu=cpu)
+                records = await asyncio.wait_for(waits, 20)
+                times = [head(record).time for record in records]
+                assert times == sorted(times)
+
+    run(main())
+
+
 def test_async_for_is_not_much_slower_than_for(loaded, run):
     """Half as fast is the goal, and more is measured; the margin is for busy machines."""
     count, times = 2000, 30

@@ -382,6 +382,17 @@ def test_records_that_others_take_meanwhile_are_an_error(loaded, reader, rings):
     assert sequences(reader.drain()) == [1, 2, 3]
 
 
+def test_reading_within_a_view_takes_what_it_shows(reader, rings):
+    rings.emit(4)
+    view = reader.view()
+    shown = view.__enter__()
+    assert sequences(reader.read_batch(max=2)) == [0, 1]
+    assert numbers(shown) == [0, 1, 2, 3]
+    with pytest.raises(pybpf.StateError, match="read by others"):
+        view.__exit__(None, None, None)
+    assert sequences(reader.drain()) == [2, 3]
+
+
 def test_views_within_views(reader, rings):
     """Both show the same records, and one of them takes them."""
     rings.emit(4)
