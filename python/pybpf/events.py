@@ -12,12 +12,10 @@ import ctypes
 import errno
 import os
 import sys
-from collections.abc import Mapping
 
-from pybpf import _native, drops, record_types
+from pybpf import _native, drops
 from pybpf._handles import Closable
 from pybpf._native import Records
-from pybpf.constants import MapType
 from pybpf.errors import (
     BusyError,
     ClosedError,
@@ -27,24 +25,32 @@ from pybpf.errors import (
     StateError,
 )
 from pybpf.kernel import explained
-from pybpf.object_map import ObjectMap
-from pybpf.waiting import Deadline, Waiter
+from pybpf.record_sources import (
+    memory_hint,
+    online_cpus,
+    perf_needs,
+    perf_options,
+    require_perf,
+    sources,
+    whole,
+)
+from pybpf.waiting import Deadline, Waiter, require_timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
-    from typing import Any, TypeAlias
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     import numpy
 
     from pybpf.accounting import ReaderStats
     from pybpf.drops import DropCounter
     from pybpf.map import Map
+    from pybpf.record_sources import PerfOptions, Source
     from pybpf.record_types import RecordTypeArgument
     from pybpf.ring_view import Shown
 
-    _PerfOptions: TypeAlias = tuple[int, int, bool, bool, bool]
 
 _MOST = sys.maxsize
 # A record may wait that cannot be taken yet, because a program is writing it or others come first;
@@ -52,44 +58,6 @@ _MOST = sys.maxsize
 _BUSY_SECONDS = 0.001
 _DRAIN_SECONDS = 1.0
 _HEADER = 8
-_PERF_PAGES = 64
-
-
-class Source:
-    """One map of a reader, and what its records are."""
-
-    def __init__(
-        self, name: str, map: Map, type: RecordTypeArgument | None, is_tagged: bool
-    ) -> None:
-        self.name = name
-        self.map = map
-        self.is_tagged = is_tagged
-        given = map._record_type() if type is None else type
-        self.type = record_types.resolve(given, map._record_btf)
-        if type is not None and isinstance(map, ObjectMap) and (declared := map._record_type()):
-            self.type.require_like(declared)
-
-    def decode(self, data: bytes) -> Any:
-        """The value of a record that C does not know; a LayoutError has the record with it."""
-        try:
-            return self.type.decode(data)
-        except LayoutError as error:
-            wrong = LayoutError(f"a record of map {self.name!r}: {error}")
-            wrong.record = data
-            raise wrong from None
-
-    def value_of(self, data: bytes) -> Any:
-        """What a reader gives for a record."""
-        value = self.decode(data)
-        return (self.name, value) if self.is_tagged else value
-
-    def bytes_of(self, value: Any) -> bytes:
-        """A record again, from what a reader gave for it."""
-        return self.type.encode(value[1] if self.is_tagged else value)
-
-    @property
-    def is_ring(self) -> bool:
-        return self.map.type == MapType.RINGBUF
 
 
 class Reader(Records, Closable):
@@ -116,40 +84,61 @@ class Reader(Records, Closable):
         *,
         type: RecordTypeArgument | None = None,
         timeout: float | None = None,
-        pages: int = _PERF_PAGES,
-        wakeup_events: int = 1,
+        pages: int | None = None,
+        wakeup_events: int | None = None,
         watermark: int | None = None,
         overwrite: bool = False,
         ordered: bool = False,
     ) -> None:
-        """A reader of one map, or of several by name.
+        """A reader of one map, or of several: a list, or a mapping where the user names them.
 
         ``type`` is what records are: the name of a BTF type ("struct event") of the map's object or
         such a type, a ctypes class, a numpy dtype; a table ``{number: type}``, by which the integer
-        that records begin with chooses (enumerators' names are numbers too, and records under other
-        numbers are bytes); or a function that is given a record's bytes and returns a type.  Unless
-        given, what the map's declaration names (``__type(value, struct event)``), else bytes, which
-        are also to be had by ``type=bytes``.  A ctypes class of the declared type's size must be
-        laid out like that.  A record shorter than its type raises LayoutError, whose ``record`` has
-        it; bytes behind a struct stay with it.
+        that records begin with chooses (records under other numbers are bytes; an enumerator's name
+        stands for its number, and is looked up in the enum that records begin with, else in all
+        that the object's BTF has); or a function that is given a record's bytes and returns a type.
+        Unless given, what the map's declaration names (``__type(value, struct event)``), else
+        bytes, which are also to be had by ``type=bytes``.  Of several maps each may have its own:
+        ``{map name: type}``; those that are not in there have what is declared.
+
+        A ctypes class of the declared type's size must be laid out like that.  A record shorter
+        than its type raises LayoutError, whose ``record`` has it; bytes behind a struct stay with
+        it.
+
+        ``timeout`` ends iterating when no record came for so many seconds; None waits on.  Here and
+        in all calls, a negative one is 0.
 
         For perf event arrays, which need CAP_PERFMON (CAP_SYS_ADMIN where the sysctl
-        kernel.perf_event_paranoid is above 2, as in Debian):
+        kernel.perf_event_paranoid is above 2, as in Debian), and for a reader of at least one:
 
-        * ``pages``: the size of each CPU's ring, a power of two.  CPUs that come online later are
-          for a new reader.
+        * ``pages``: the size of each CPU's ring, a power of two, 64 unless given.  CPUs that come
+          online later are for a new reader.
         * ``wakeup_events`` or ``watermark``: who waits is woken when so many records, or more than
           so many bytes (at most half a ring), came to a CPU; who looks gets what is there.
         * ``overwrite``: new records replace the oldest, and each read gives what came since the
           last one.  Lost are records that come during the microseconds that copying takes.
-        * ``ordered``: the records of all CPUs come in the order of time, each 2 ms late.
+        * ``ordered``: the records of all CPUs come in the order of time, each 2 ms late; for a
+          reader of such arrays alone.
 
         Such records have up to 65,508 bytes; larger ones are lost.  As bytes, or where they end
         with a flexible array, up to 7 bytes of no meaning follow, by which the kernel aligns them.
         An array has one reader: another that is made later gets its records instead.
+
+        TypeError or ValueError for arguments that make no sense, a map that is given twice and maps
+        of one name in a list; NotSupportedError for maps of other kinds, and for options that they
+        do not have; NotFoundError for a name that there is not.
         """
-        perf = _perf_options(pages, wakeup_events, watermark, overwrite, ordered)
-        self._sources = _sources(maps, type)
+        require_timeout(timeout)
+        perf = perf_options(pages, wakeup_events, watermark, overwrite, ordered)
+        self._sources = sources(maps, type)
+        require_perf(
+            self._sources,
+            pages=pages is not None,
+            wakeup_events=wakeup_events is not None,
+            watermark=watermark is not None,
+            overwrite=overwrite,
+            ordered=ordered,
+        )
         self._timeout = timeout
         self._process = os.getpid()
         self._wakeups = 0
@@ -161,8 +150,6 @@ class Reader(Records, Closable):
         self._epoll = self._waiter.fileno()  # for event loops that still have it when it is closed
         try:
             self._waiter.add(_native.check(self._add_bell(), "read", self._names()))
-            if ordered and any(source.is_ring for source in self._sources):
-                raise LayoutError("records of ring buffers have no time to order them by")
             for source in self._sources:
                 self._add(source, perf)
         except BaseException:
@@ -174,7 +161,7 @@ class Reader(Records, Closable):
     def _names(self) -> str:
         return ", ".join(source.name for source in self._sources)
 
-    def _add(self, source: Source, perf: _PerfOptions) -> None:
+    def _add(self, source: Source, perf: PerfOptions) -> None:
         source.map.fileno()  # which says whether it is closed
         known = source.type
         decode = None if known.is_raw else source.decode
@@ -182,13 +169,8 @@ class Reader(Records, Closable):
         self._add_source(name, known.structs, known.size, known.is_open, decode, ctypes.addressof)
         if source.is_ring:
             self._add_bpf_ring(source)
-        elif source.map.type == MapType.PERF_EVENT_ARRAY:
-            self._add_perf_rings(source, perf)
         else:
-            raise LayoutError(
-                f"map {source.name!r} is of type {source.map.type.name}; RINGBUF and "
-                "PERF_EVENT_ARRAY are read"
-            )
+            self._add_perf_rings(source, perf)
 
     def _add_bpf_ring(self, source: Source) -> None:
         counter = drops.find(source.map)
@@ -200,10 +182,10 @@ class Reader(Records, Closable):
             _native.check(code, "read", f"ring buffer {source.name!r}", explained(KernelError))
             self._waiter.add(fd)  # its file lives as long as the memory does
 
-    def _add_perf_rings(self, source: Source, perf: _PerfOptions) -> None:
-        refusal = explained(KernelError, lambda code: _memory_hint(code, perf[0]), _perf_needs())
+    def _add_perf_rings(self, source: Source, perf: PerfOptions) -> None:
+        refusal = explained(KernelError, lambda code: memory_hint(code, perf[0]), perf_needs())
         with source.map._borrow_fd() as fd:
-            for cpu in _online_cpus(source.map.max_entries):
+            for cpu in online_cpus(source.map.max_entries):
                 code = self._add_perf(fd, cpu, *perf)
                 what = f"perf event array {source.name!r} on CPU {cpu}"
                 self._waiter.add(_native.check(code, "read", what, refusal))
@@ -225,6 +207,7 @@ class Reader(Records, Closable):
 
     def _when_there(self, take: Callable[[], object], timeout: float | None) -> bool:
         """Repeat ``take`` until it takes something, for at most ``timeout`` seconds."""
+        require_timeout(timeout)
         if take():  # as a rule, and then all that follows would take longer than this
             return True
         deadline = Deadline(timeout)
@@ -289,7 +272,7 @@ class Reader(Records, Closable):
 
     def _take_present(self, taken: list[Any], most: int | None) -> int:
         """Take what is there now: of what comes meanwhile not more than the rings hold."""
-        return self._take(taken, _MOST if most is None else _at_least_one(most))
+        return self._take(taken, _most(most))
 
     def poll(self, callback: Callable[[Any], object], timeout: float | None = None) -> int:
         """Call ``callback(record)`` for each record that waits, after at most ``timeout`` seconds.
@@ -297,6 +280,8 @@ class Reader(Records, Closable):
         How many it was called for.  What it raises comes out here; that record counts as read,
         those after it come next time.  A callback may close the reader.
         """
+        if not callable(callback):
+            raise TypeError(f"a callback is called with each record, which {callback!r} is not for")
         count = 0
 
         def deliver() -> int:
@@ -358,7 +343,7 @@ class Reader(Records, Closable):
         from pybpf import ring_view
 
         source = self._only_source("read_numpy")
-        dtype, most = source.type.dtype(), _MOST if max is None else _at_least_one(max)
+        dtype, most = source.type.dtype(), _most(max)
         item = dtype.itemsize
         given_back: list[Any] = []
         copied: list[tuple[bytearray, int]] = []
@@ -393,6 +378,9 @@ class Reader(Records, Closable):
         BusyError where plain arrays (numpy.asarray()) still show the ring, whose records then stay
         in it.  numpy does not tell of memoryviews and ``flat``: past the block they show anything.
 
+        Who reads inside the block, by this reader too, takes records that the array shows.  Then
+        the block's end is a StateError, and of these records come again those that nobody took.
+
         For a reader of one ring buffer; NotSupportedError for others.  Needs numpy.
         """
         source = self._only_source("view")
@@ -405,7 +393,7 @@ class Reader(Records, Closable):
                 "",
                 "records of perf event arrays are not in one place: read_numpy() copies them",
             )
-        return View(self, source, _MOST if max is None else _at_least_one(max), timeout)
+        return View(self, source, _most(max), timeout)
 
     def _only_source(self, what: str) -> Source:
         if len(self._sources) > 1:
@@ -624,65 +612,10 @@ def _answer(told: asyncio.Future[bool], is_there: bool) -> None:
         told.set_result(is_there)
 
 
-def _sources(maps: Any, type: RecordTypeArgument | None) -> list[Source]:
-    is_tagged = not hasattr(maps, "max_entries")
-    if not is_tagged:
-        maps = {maps.name: maps}
-    elif not isinstance(maps, Mapping):
-        maps = {map.name: map for map in maps}
-    if not maps:
-        raise LayoutError("a reader needs at least one map")
-    return [Source(name, map, type, is_tagged) for name, map in maps.items()]
-
-
-def _perf_options(
-    pages: int, wakeup_events: int, watermark: int | None, overwrite: bool, ordered: bool
-) -> _PerfOptions:
-    """What _add_perf() takes; ValueError for what the kernel refuses, or would never wake at."""
-    if pages < 1 or pages & (pages - 1) or pages >= 1 << 32:
-        raise ValueError(f"pages is a power of two that the kernel has memory for, not {pages}")
-    half = pages * os.sysconf("SC_PAGESIZE") // 2
-    if watermark is None:
-        if not 1 <= wakeup_events < 1 << 32:
-            raise ValueError(f"wakeup_events is at least 1, not {wakeup_events}")
-        return pages, wakeup_events, False, overwrite, ordered
-    if wakeup_events != 1:
-        raise ValueError("a reader is woken by wakeup_events or by watermark, not by both")
-    if not 1 <= watermark <= half:
-        raise ValueError(f"watermark is from 1 to {half} bytes, half a ring, not {watermark}")
-    return pages, watermark, True, overwrite, ordered
-
-
-def _perf_needs() -> tuple[str, ...]:
-    """The capabilities that opening perf events of all processes takes."""
-    with open("/proc/sys/kernel/perf_event_paranoid") as setting:
-        # above 2 only in distributions' kernels, which do not know CAP_PERFMON there
-        return ("CAP_SYS_ADMIN",) if int(setting.read()) > 2 else ("CAP_BPF", "CAP_PERFMON")
-
-
-def _memory_hint(number: int, pages: int) -> str:
-    if number not in (errno.EPERM, errno.ENOMEM):
-        return ""
-    size = pages * os.sysconf("SC_PAGESIZE") >> 10
-    return (
-        f"{pages} pages are {size} KiB of locked memory for each CPU: read with fewer pages=, "
-        "raise `ulimit -l` or the sysctl kernel.perf_event_mlock_kb, or hold CAP_IPC_LOCK"
-    )
-
-
-def _at_least_one(most: int) -> int:
-    if most < 1:
-        raise ValueError(f"max is at least 1, not {most}")
-    return most
-
-
-def _online_cpus(most: int) -> list[int]:
-    """The numbers of the CPUs that run, as far as a map of ``most`` entries has places for them."""
-    with open("/sys/devices/system/cpu/online") as file:
-        return [cpu for cpu in _cpu_numbers(file.read()) if cpu < most]
-
-
-def _cpu_numbers(text: str) -> list[int]:
-    """Those in the kernel's lists, such as "0,2-3"."""
-    parts = [part.split("-") for part in text.strip().split(",")]
-    return [cpu for part in parts for cpu in range(int(part[0]), int(part[-1]) + 1)]
+def _most(given: int | None) -> int:
+    """How many records ``max=`` lets through."""
+    if given is None:
+        return _MOST
+    if whole("max", given) < 1:
+        raise ValueError(f"max is at least 1, not {given}")
+    return min(given, _MOST)

@@ -637,9 +637,9 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
     ) -> Reader:
         """A reader of this ring buffer or perf event array: see :class:`pybpf.Reader`.
 
-        LayoutError for other maps.  Close it, or use ``with``; the map may be closed before, but
-        the reader of an object's map ends with the object.  For a ring buffer that was opened by
-        pin or id, the kernel has types only in the programs that use it, and tells them to
+        NotSupportedError for other maps.  Close it, or use ``with``; the map may be closed before,
+        but the reader of an object's map ends with the object.  For a ring buffer that was opened
+        by pin or id, the kernel has types only in the programs that use it, and tells them to
         CAP_SYS_ADMIN alone.
         """
         from pybpf.events import Reader
@@ -655,7 +655,9 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
         the map's declaration in its object names as its value, else bytes.  The caller closes it;
         that of an object's map ends with the object as well.
 
-        NotSupportedError for other maps, NotFoundError for a type that the object does not have.
+        NotSupportedError for other maps, NotFoundError for a type that the object does not have,
+        LayoutError for what is no type, BusyError where this process has a writer of the map
+        already.
         """
         from pybpf.user_ring import UserRing
 

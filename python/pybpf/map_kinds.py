@@ -87,7 +87,7 @@ _SOCKETS = frozenset(
 # ---- what a kind has instead of what was tried ---------------------------------------------------
 
 _INSTEAD = {
-    MapType.RINGBUF: "a RINGBUF holds records, not entries; read them with Object.events()",
+    MapType.RINGBUF: "a RINGBUF holds records of programs, no entries; see Map.reader()",
     MapType.USER_RINGBUF: "a USER_RINGBUF holds samples for programs, no entries; see Map.writer()",
     MapType.QUEUE: "a QUEUE has push(), peek(), pop() and pop_all() only",
     MapType.STACK: "a STACK has push(), peek(), pop() and pop_all() only",
@@ -112,6 +112,10 @@ _ONLY = {
     "peek at": (QUEUES, "queues and stacks have peek()"),
     "take frames from": (frozenset({MapType.STACK_TRACE}), "stack traces have frames()"),
     "map as an array the memory of": (frozenset({MapType.ARRAY}), "arrays have array()"),
+    "read records of": (
+        frozenset({MapType.RINGBUF, MapType.PERF_EVENT_ARRAY}),
+        "ring buffers and perf event arrays have reader()",
+    ),
     "write samples to": (frozenset({MapType.USER_RINGBUF}), "user ring buffers have writer()"),
     "store one CPU's value in": (PER_CPU, "per-CPU maps have a value for each CPU"),
 }

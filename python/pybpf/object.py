@@ -371,7 +371,7 @@ class Object(Uncopyable):
             reader = Reader(self.maps[name], type=type, timeout=timeout, **options)
         else:
             names = self._streams() if name is None else name
-            maps = {each: self.maps[each] for each in names}
+            maps = [self.maps[each] for each in names]
             reader = Reader(maps, type=type, timeout=timeout, **options)
         reader._owner = self
         self._adopt(reader)

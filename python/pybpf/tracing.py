@@ -13,7 +13,7 @@ from pybpf import tracefs
 from pybpf._handles import Closable, OwnedFd
 from pybpf.errors import ClosedError, KernelError
 from pybpf.kernel import explained
-from pybpf.waiting import Deadline, Waiter
+from pybpf.waiting import Deadline, Waiter, require_timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class TracePipe(Closable):
     """
 
     def __init__(self, timeout: float | None = None) -> None:
+        require_timeout(timeout)
         self._timeout = timeout
         self._lines: deque[bytes] = deque()
         self._lost = 0
@@ -136,6 +137,7 @@ class TracePipe(Closable):
 
         None where none came in time; ClosedError after close(), also for a read that waits then.
         """
+        require_timeout(timeout)
         deadline = Deadline(timeout)
         with self._handle.borrow() as fd:
             while (line := self._take(fd)) is None:
@@ -176,9 +178,11 @@ class TracePipe(Closable):
 def trace_pipe(*, timeout: float | None = None) -> TracePipe:
     """The lines of bpf_printk() and of all that is traced, as they come.
 
-    ``timeout`` in seconds ends iterating when none comes for so long.  Each line goes to one reader
-    among all processes, and from Linux 6.6 on there can be only one at a time: KernelError (EBUSY)
-    while there is another.  Needs root; works where tracefs is not mounted, too (Linux 5.2).
+    It starts with the lines that are in the kernel's buffer already, however old they are: those
+    that nobody has read yet.  ``timeout`` in seconds ends iterating when none comes for so long.
+    Each line goes to one reader among all processes, and from Linux 6.6 on there can be only one at
+    a time: KernelError (EBUSY) while there is another.  Needs root; works where tracefs is not
+    mounted, too (Linux 5.2).
     """
     return TracePipe(timeout)
 

@@ -12,12 +12,28 @@ from pybpf.errors import ClosedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pybpf._handles import Borrow
 
 _LONGEST = 3600.0
 # A signal that comes in the moment before epoll_wait(2) is handled when that returns: Ctrl-C and
 # handlers that close must not wait for a record.
 _LONGEST_WAIT = 0.05
+
+
+def require_timeout(timeout: Any) -> None:
+    """TypeError or ValueError for what is neither None nor a number of seconds.
+
+    For calls that may not have to wait, and would otherwise let it pass then.
+    """
+    kind: type[Exception] = ValueError
+    try:
+        if timeout is None or 0.0 + timeout == 0.0 + timeout:  # NaN is not
+            return
+    except TypeError:
+        kind = TypeError
+    raise kind(f"a timeout is a number of seconds, or None, not {timeout!r}")
 
 
 class Deadline:

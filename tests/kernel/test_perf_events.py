@@ -27,7 +27,7 @@ from perf_records import (
     sequences,
     totals,
 )
-from pybpf import events
+from pybpf import record_sources
 from test_bad_input import assert_told_well, raised_by
 from test_concurrency import Worker, forks
 from test_ownership import in_child
@@ -170,7 +170,7 @@ def test_rings_of_both_kinds_in_one_reader(perf, two_cpus):
                 found = [each.sequence for which, each in pairs if (which, each.cpu) == (name, cpu)]
                 assert found == numbers
         assert len(pairs) == 12
-    with pytest.raises(pybpf.LayoutError, match="ring buffers have no time"):
+    with pytest.raises(pybpf.NotSupportedError, match="its records have no time"):
         perf.events(["samples", "ring"], ordered=True)
 
 
@@ -530,9 +530,9 @@ def test_who_may_not_trace_is_told_what_that_takes(paranoid):
 
 
 def test_the_numbers_of_cpus():
-    assert events._cpu_numbers("0\n") == [0]
-    assert events._cpu_numbers("0-3\n") == [0, 1, 2, 3]
-    assert events._cpu_numbers("0,2-3,7,10-11\n") == [0, 2, 3, 7, 10, 11]
+    assert record_sources._cpu_numbers("0\n") == [0]
+    assert record_sources._cpu_numbers("0-3\n") == [0, 1, 2, 3]
+    assert record_sources._cpu_numbers("0,2-3,7,10-11\n") == [0, 2, 3, 7, 10, 11]
 
 
 def test_an_array_with_fewer_places_than_cpus(bpf_object):

@@ -66,7 +66,7 @@ LAYERS = [
     {"map_arrays"},
     {"map"},
     {"object_map"},
-    {"link", "attaching", "variables", "drops", "iteration"},
+    {"link", "attaching", "variables", "drops", "iteration", "record_sources"},
     {"program", "events", "tracing"},
     {"object"},
     {"opening", "pin_folder", "succession"},
