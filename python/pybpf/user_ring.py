@@ -18,8 +18,10 @@ from operator import index
 from pybpf import _native, layout, map_kinds
 from pybpf._handles import Closable, Handle, Uncopyable, warn_unclosed
 from pybpf._native import ffi, lib
+from pybpf.btf import Type
 from pybpf.constants import MapType
 from pybpf.errors import (
+    BusyError,
     ClosedError,
     KernelError,
     LayoutError,
@@ -28,42 +30,57 @@ from pybpf.errors import (
     StateError,
 )
 from pybpf.kernel import explained
-from pybpf.waiting import Deadline
+from pybpf.waiting import Deadline, require_timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeAlias
 
-    from pybpf.btf import Type
     from pybpf.map import Map
 
     SampleType: TypeAlias = str | Type | type[bytes]
 
 _HEADER_BYTES = 8  # BPF_RINGBUF_HDR_SZ
 _LARGEST_SAMPLE = (1 << 24) - 1  # the size of a dynptr: behind a larger one the kernel is stuck
+# The places of each producer, by its process (a fork has its parent's, too) and its map's id.
+_producers: dict[tuple[int, int], set[Any]] = {}
 
 
 class Opened:
-    """What a ring holds of C and the kernel; all of it ends with free()."""
+    """What a ring holds of C and the kernel; all of it ends with free(), or collection.
 
-    __slots__ = ("fd", "places", "process", "ring", "wake")
+    BusyError where the process has opened it already: each producer would take places that the
+    other has taken.
+    """
+
+    __slots__ = ("_fds", "_key", "places", "process", "ring")
 
     def __init__(self, map: Map, what: str) -> None:
         self.process = os.getpid()
         self.places: set[Any] = set()  # of samples that are not finished
-        fds: list[int] = []
-        try:
-            with map._borrow_fd() as fd:
-                fds.append(os.dup(fd))
-            fds.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-            ring = lib.user_ring_buffer__new(fds[0], _native.NULL)
-            self.ring = _native.check_pointer(ring, "write to", what, explained(KernelError))
-        except BaseException:
-            for fd in fds:
-                os.close(fd)
-            raise
-        self.fd, self.wake = fds
+        self.ring = _native.NULL
+        self._fds: list[int] = []
+        self._key = self.process, map.id
+        # in one step: of threads that come at once, one is the first
+        if _producers.setdefault(self._key, self.places) is not self.places:
+            raise BusyError(
+                f"{what} has a UserRing in this process already, and one producer at a time: "
+                "share that one, or close it first"
+            )
+        with map._borrow_fd() as fd:
+            self._fds.append(os.dup(fd))
+        self._fds.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        ring = lib.user_ring_buffer__new(self.fd, _native.NULL)
+        self.ring = _native.check_pointer(ring, "write to", what, explained(KernelError))
+
+    @property
+    def fd(self) -> int:
+        return self._fds[0]
+
+    @property
+    def wake(self) -> int:
+        return self._fds[1]
 
     @property
     def is_of_this_process(self) -> bool:
@@ -73,9 +90,17 @@ class Opened:
         if self.is_of_this_process:
             for place in list(self.places):  # what has no end would hold up later samples for good
                 lib.pybpf_place_discard(self.ring, place)
-        lib.user_ring_buffer__free(self.ring)
-        os.close(self.wake)
-        os.close(self.fd)
+        ring, self.ring = self.ring, _native.NULL
+        lib.user_ring_buffer__free(ring)
+        while self._fds:
+            os.close(self._fds.pop())
+        if _producers.get(self._key) is self.places:
+            del _producers[self._key]
+
+    def __del__(self) -> None:
+        # an interrupt inside __init__ may leave nothing to free
+        if hasattr(self, "_key") and not sys.is_finalizing():
+            self.free()
 
 
 class UserSample(Uncopyable):
@@ -163,8 +188,9 @@ class UserRing(Closable):
     neither submitted nor discarded holds up those after it, and so does one that a killed process
     had reserved, for good.
 
-    A ring has one producer: one UserRing at a time, in one process.  Threads and signal handlers
-    may share it; a fork may not use it.  It ends with close(), or with the object that its map
+    A ring has one producer: one UserRing at a time, which within a process is seen to (BusyError)
+    and among processes is up to them.  Threads and signal handlers may share it; a fork may not
+    use it.  It ends with close(), or with the object that its map
     belongs to.  close() may come from any thread or signal handler, discards what is reserved and
     ends a reserve() that waits; what is submitted stays in the ring.
     """
@@ -199,9 +225,9 @@ class UserRing(Closable):
         """Room for a sample of ``size`` bytes, which the caller fills and submits, or discards.
 
         Where there is no room it waits for a program to drain the ring, ``timeout`` seconds (None:
-        as long as it takes), then raises MapFullError.  A drain with BPF_RB_NO_WAKEUP makes room
-        without waking it.  KernelError with E2BIG for a sample that the ring can never hold,
-        ClosedError after close(), also while it waits, StateError in a fork.
+        as long as it takes; a negative one is 0), then raises MapFullError.  A drain with
+        BPF_RB_NO_WAKEUP makes room without waking it.  KernelError with E2BIG for a sample that the
+        ring can never hold, ClosedError after close(), also while it waits, StateError in a fork.
 
         Each sample takes its size and 8 bytes, rounded up to 8, of the ring's ``max_entries``.
         """
@@ -249,6 +275,7 @@ class UserRing(Closable):
         self, take: Callable[..., int], size: int, what: Any, timeout: float | None
     ) -> None:
         """Have C take ``size`` bytes for ``what``, at the latest after ``timeout`` seconds."""
+        require_timeout(timeout)
         self._require_process()
         with self._handle.borrow() as opened:
 
@@ -318,9 +345,14 @@ class UserRing(Closable):
 def _sample_type(map: Map, given: SampleType | None) -> Type | None:
     if given is None:
         return map._record_type()
-    if not isinstance(given, str):
-        return given if given is not bytes else None  # type: ignore[return-value]  # a Type
-    types = map._record_btf()
-    if types is None:
-        raise NotFoundError("type (there is no BTF to look it up in)", given)
-    return types[given]
+    if given is bytes:
+        return None
+    if isinstance(given, str):
+        types = map._record_btf()
+        if types is None:
+            raise NotFoundError("type (there is no BTF to look it up in)", given)
+        given = types[given]
+    if not isinstance(given, Type):
+        raise LayoutError(f"{given!r} is no type of samples: a BTF type, its name or bytes is")
+    layout.ctype(given)  # which says what has no values
+    return given
