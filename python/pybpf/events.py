@@ -162,7 +162,6 @@ class Reader(Records, Closable):
         return ", ".join(source.name for source in self._sources)
 
     def _add(self, source: Source, perf: PerfOptions) -> None:
-        source.map.fileno()  # which says whether it is closed
         known = source.type
         decode = None if known.is_raw else source.decode
         name = source.name if source.is_tagged else None

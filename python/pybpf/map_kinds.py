@@ -87,7 +87,7 @@ _SOCKETS = frozenset(
 # ---- what a kind has instead of what was tried ---------------------------------------------------
 
 _INSTEAD = {
-    MapType.RINGBUF: "a RINGBUF holds records of programs, no entries; see Map.reader()",
+    MapType.RINGBUF: "a RINGBUF holds records; read them with Object.events() or Map.reader()",
     MapType.USER_RINGBUF: "a USER_RINGBUF holds samples for programs, no entries; see Map.writer()",
     MapType.QUEUE: "a QUEUE has push(), peek(), pop() and pop_all() only",
     MapType.STACK: "a STACK has push(), peek(), pop() and pop_all() only",

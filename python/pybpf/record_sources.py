@@ -38,6 +38,7 @@ class Source:
     def __init__(
         self, name: str, map: Map, type: RecordTypeArgument | None, is_tagged: bool
     ) -> None:
+        map.fileno()  # which says whether it is closed
         if not map_kinds.has(map.type, _READ):
             raise map_kinds.not_supported(map.type, name, _READ)
         self.name = name
