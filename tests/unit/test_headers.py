@@ -58,17 +58,25 @@ int write(__u64 *args)
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 """
+OWN_TYPES = '#include "vmlinux.h"', [f"-I{ROOT / 'vmlinux'}"]
+
+
+@pytest.fixture(scope="module")
+def kernel_types(tmp_path_factory):
+    """As types() returns."""
+    folder = tmp_path_factory.mktemp("kernel")
+    (folder / "vmlinux.h").write_text(pybpf.Btf.kernel().to_c())
+    return '#include "vmlinux.h"', [f"-I{folder}", "-Wno-missing-declarations"]
 
 
 @pytest.fixture(params=["repository", "kernel", "uapi"])
-def types(request, tmp_path):
+def types(request):
     """(the line of C that brings the kernel's types, the compiler's options for it)"""
     if request.param == "repository":
-        return '#include "vmlinux.h"', [f"-I{ROOT / 'vmlinux'}"]
+        return OWN_TYPES
     if request.param == "kernel":
-        kernel = request.getfixturevalue("kernel_btf")
-        (tmp_path / "vmlinux.h").write_text(kernel.to_c())
-        return '#include "vmlinux.h"', [f"-I{tmp_path}", "-Wno-missing-declarations"]
+        request.getfixturevalue("kernel_btf")  # may skip
+        return request.getfixturevalue("kernel_types")
     return "#include <linux/bpf.h>", [f"-I/usr/include/{os.uname().machine}-linux-gnu"]
 
 
@@ -83,17 +91,25 @@ def compiled(clang, types, helpers, ring, *options):
     )
 
 
-@pytest.mark.parametrize("options", [["-mcpu=v1"], ["-mcpu=v3"], ["-Os"]], ids=" ".join)
 @pytest.mark.parametrize("helpers", HELPERS, ids=str)
 @pytest.mark.parametrize("clang", CLANGS)
-def test_the_header_brings_one_map_and_nothing_else(clang, helpers, types, options):
-    done = compiled(clang, types, helpers, "events", *options)
+def test_the_header_brings_one_map_and_nothing_else(clang, helpers, types):
+    done = compiled(clang, types, helpers, "events", "-mcpu=v3")
     assert done.returncode == 0, done.stderr.decode()
     with pybpf.open(done.stdout) as obj:
         assert sorted(obj.maps) == ["events", "pybpf_drops"]
         counts = obj.maps["pybpf_drops"]
         assert str(counts.key_type) == "char[32]"
         assert counts.value_type.size == 8
+
+
+@pytest.mark.parametrize("option", ["-mcpu=v1", "-Os"])
+@pytest.mark.parametrize("clang", CLANGS)
+def test_the_header_takes_other_instructions_and_optimizers(clang, option):
+    done = compiled(clang, OWN_TYPES, HELPERS[0], "events", option)
+    assert done.returncode == 0, done.stderr.decode()
+    with pybpf.open(done.stdout) as obj:
+        assert sorted(obj.maps) == ["events", "pybpf_drops"]
 
 
 @pytest.mark.parametrize("clang", CLANGS)
