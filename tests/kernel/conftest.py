@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -72,7 +73,7 @@ def bpffs(bpffs_root):
     folder.mkdir()
     yield folder
     left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    subprocess.run(["rm", "-rf", str(folder)], check=True)
+    shutil.rmtree(folder)
     assert not left, f"left pinned: {left}"
 
 
@@ -110,35 +111,56 @@ def open_descriptors():
     return found
 
 
-def leaked_ids(before):
-    """Programs, maps and links of the kernel that were not there before and nobody else holds."""
-    after = kernel_ids()
-    fresh = {kind: after[kind] - before[kind] for kind in before}
-    if any(fresh.values()):
-        others = held_elsewhere()
-        fresh = {kind: ids - others[kind] for kind, ids in fresh.items()}
-    return fresh
+def fresh_ids(before):
+    """The programs, maps and links of the kernel that were not there before."""
+    return {(kind, number) for kind, ids in kernel_ids().items() for number in ids - before[kind]}
+
+
+def lasting(suspects, seconds):
+    """Those of the programs, maps and links that the kernel has not freed after so long."""
+    deadline = time.monotonic() + seconds
+    while suspects and time.monotonic() < deadline:
+        time.sleep(0.005)
+        now = kernel_ids()
+        suspects = {(kind, number) for kind, number in suspects if number in now[kind]}
+    return suspects
+
+
+@pytest.fixture(scope="module", autouse=True)
+def left_by(private_mounts):
+    """Every module leaves the kernel's programs, maps and links as they were.
+
+    {(kind, id): the test that left it}.  The kernel frees after an RCU grace period, which can take
+    a quarter of a second: too long to wait for after each test.
+    """
+    found = {}
+    if os.geteuid() != 0:
+        yield found
+        return
+    before = kernel_ids()
+    yield found
+    gc.collect()
+    suspects = lasting(fresh_ids(before), 0.5)
+    if suspects:
+        held = held_elsewhere()  # it looks at every process
+        suspects = lasting({(k, n) for k, n in suspects if n not in held[k]}, 5)
+    left = {suspect: found.get(suspect, "a fixture") for suspect in suspects}
+    assert not left, f"left in the kernel: {left}"
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(private_mounts):
-    """Every test leaves the descriptors, programs, maps and links of the kernel as they were."""
+def nothing_left(left_by, request):
+    """Every test leaves its process's descriptors as they were; ``left_by`` looks at the rest."""
     if os.geteuid() != 0:
         yield
         return
     descriptors, ids = open_descriptors(), kernel_ids()
     yield
     gc.collect()
+    gc.freeze()  # what is alive now need not be looked at after each test to come
+    left_by.update(dict.fromkeys(fresh_ids(ids), request.node.name))
     left = {fd: target for fd, target in open_descriptors().items() if fd not in descriptors}
     assert not left, f"left open: {left}"
-    deadline = time.monotonic() + 5
-    suspects = leaked_ids(ids)
-    while any(suspects.values()):  # the kernel frees after an RCU grace period
-        assert time.monotonic() < deadline, f"left in the kernel: {suspects}"
-        time.sleep(0.05)
-        # what another process holds for a moment comes and goes; a leak stays
-        now = leaked_ids(ids)
-        suspects = {kind: suspects[kind] & now[kind] for kind in suspects}
 
 
 @pytest.fixture
