@@ -36,7 +36,7 @@ struct {
 
 #define CPUS 16 /* as many as write at once have a place of their own */
 #define LARGEST (1 << 17)
-#define AT_MOST 1024
+#define AT_MOST 64 /* per run; the verifier goes through every round */
 
 /* what records are written from: user space says what stands behind their beginning */
 struct {

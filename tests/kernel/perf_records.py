@@ -13,7 +13,7 @@ CPUS = sorted(os.sched_getaffinity(0))[:2]
 HEAD = struct.Struct("QQII")
 PATTERN = struct.pack(f"{1 << 14}Q", *range(1 << 14))  # what stands behind the head of a record
 PLACES = 16  # of CPUs in the program's maps
-MOST_PER_RUN = 1024
+MOST_PER_RUN = 64
 
 
 class Head(NamedTuple):
@@ -32,10 +32,12 @@ def prepare(obj):
 
 
 def produce(obj, count=1, size=HEAD.size, *, cpu=CPUS[0], into="samples"):
-    """Have ``count`` records of ``size`` bytes written on that CPU, at most 1024."""
+    """Have ``count`` records of ``size`` bytes written on that CPU."""
     program = obj.programs[f"to_{into}"]
-    done = program.test_run(ctx=struct.pack("QQ", count, size), flags=ON_CPU, cpu=cpu)
-    assert done.retval == count
+    for written in range(0, count, MOST_PER_RUN):
+        now = min(count - written, MOST_PER_RUN)
+        done = program.test_run(ctx=struct.pack("QQ", now, size), flags=ON_CPU, cpu=cpu)
+        assert done.retval == now
 
 
 def head(record):
