@@ -25,9 +25,10 @@ def loaded(bpf_object):
 
 @pytest.fixture
 def pipe():
-    with pybpf.trace_pipe(timeout=0.2) as pipe:
+    with pybpf.trace_pipe(timeout=0) as pipe:
         for _ in pipe:  # what was written before
             pass
+    with pybpf.trace_pipe(timeout=0.2) as pipe:
         yield pipe
 
 
