@@ -32,7 +32,7 @@ def resident_kib() -> int:
 
 def main() -> None:
     path, rounds, attach = sys.argv[1], int(sys.argv[2]), "attach" in sys.argv
-    for _ in range(rounds // 2):  # until the allocator has settled
+    for _ in range(rounds // 5):  # until the allocator has settled
         round_trip(path, attach)
     gc.collect()
     fds, kib = len(os.listdir("/proc/self/fd")), resident_kib()
