@@ -46,7 +46,7 @@ struct {
 	__type(value, __u64);
 } execs_by_version SEC(".maps");
 
-SEC("tp/sched/sched_process_exec")
+SEC("raw_tp/sched_process_exec")
 int count_execs(void *ctx)
 {
 	__u32 key = version;
@@ -60,14 +60,14 @@ int count_execs(void *ctx)
 #if VERSION >= 2
 __u64 exits;
 
-SEC("tp/sched/sched_process_exit")
+SEC("raw_tp/sched_process_exit")
 int count_exits(void *ctx)
 {
 	__sync_fetch_and_add(&exits, 1);
 	return 0;
 }
 #else
-SEC("tp/sched/sched_process_fork")
+SEC("raw_tp/sched_process_fork")
 int only_in_the_first(void *ctx)
 {
 	return 0;

@@ -8,10 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import warnings
+from functools import partial
 
 import pybpf
 import pytest
 from pybpf import pin_folder
+from test_ownership import in_child
 
 pytestmark = pytest.mark.usefixtures("netns")
 
@@ -101,6 +104,24 @@ def test_it_reports_what_became_of_maps_and_links(folder, agents):
     assert set(reloaded.maps.kept) == {"flows", "packets_by_version", "execs_by_version"}
 
 
+def test_a_link_of_a_perf_event_overlaps_as_well(bpf_object, bpffs):
+    folder = bpffs / "kept"
+    with pybpf.load(bpf_object("everything")) as obj:
+        (link,) = obj.attach()
+        assert link.info().type == pybpf.LinkType.PERF_EVENT
+        pin_folder.store(obj, folder)
+    reloaded = pybpf.reload_pinned(folder, bpf_object("everything"), maps={"readings": None})
+    assert [(switch.program, switch.how) for switch in reloaded.links] == [
+        ("on_exec", "overlapped")
+    ]
+    counts = reloaded.object.maps["counts"]
+    counts.clear()
+    subprocess.run(["true"], check=True)
+    assert len(counts) == 1
+    reloaded.object.close()
+    pin_folder.remove(folder)
+
+
 def contents(folder):
     found = {}
     for kind, cls in (("maps", pybpf.Map), ("programs", pybpf.Program), ("links", pybpf.Link)):
@@ -150,34 +171,32 @@ def test_one_process_at_a_time(folder, agents):
     pybpf.reload_pinned(folder, agents[2], health=meanwhile).object.close()
 
 
-KILLED = """
-import os, signal, sys
-import pybpf
-from pybpf import takeover
-
-steps = int(sys.argv[3])
 BPF_CALLS = {"pybpf_link_update", "pybpf_attach", "bpf_obj_pin", "rename", "unlink", "close"}
 
-def count(frame, event, function):
-    global steps
-    if event in ("c_call", "c_return") and function.__name__ in BPF_CALLS:
-        steps -= 1
-        if steps == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
 
-sys.setprofile(count)
-takeover.reload_pinned(sys.argv[1], sys.argv[2])
-"""
+def take_over_until_killed(steps, folder, version):
+    """Take over, but die before or after the call of that number that others can see."""
+
+    def count(frame, event, function):
+        nonlocal steps
+        if event in ("c_call", "c_return") and function.__name__ in BPF_CALLS:
+            steps -= 1
+            if steps == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    warnings.simplefilter("ignore")
+    sys.setprofile(count)
+    pybpf.reload_pinned(folder, version)
 
 
 def killed_after(steps, folder, version):
     """Whether a process that takes over was killed before it was done."""
-    command = [sys.executable, "-c", KILLED, str(folder), str(version), str(steps)]
-    status = subprocess.run(command, env=dict(os.environ, PYTHONWARNINGS="ignore")).returncode
+    status = in_child(partial(take_over_until_killed, steps, folder, version))
     assert status in (0, -signal.SIGKILL)
     return status != 0
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_killed_anywhere_it_leaves_one_version_or_the_other(folder, agents, udp):
     steps = 1
     while killed_after(steps, folder, agents[2]):
