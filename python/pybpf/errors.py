@@ -10,6 +10,8 @@
     │   └─ BusyError                         somebody uses it right now
     ├─ IterationAborted (RuntimeError)       a map changes faster than it can be read
     ├─ ReloadError (RuntimeError)            a new object was not good; the old one runs on
+    ├─ GuestError (RuntimeError)             a virtual machine cannot be had, or died
+    │   └─ GuestTimeout (TimeoutError)
     └─ KernelError (OSError)                 the kernel, or libbpf on its behalf, refused
         ├─ ObjectNotFoundError (FileNotFoundError)
         ├─ LoadError                         stage: btf, map, relocation, program
@@ -147,6 +149,28 @@ class IterationAborted(Error, RuntimeError):
 
 class ReloadError(Error, RuntimeError):
     """A new object was not good enough to take the place of the old one, which is as before."""
+
+
+class GuestError(Error, RuntimeError):
+    """A virtual machine that cannot be had, or died under its command (``pybpf.vm``).
+
+    ``log`` is what it, or the program that failed, said; ``hint`` what to try.
+    """
+
+    _fields = ("message", "log", "hint")
+
+    def __init__(self, message: str, log: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.log = log
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [self.message, *(f"  {line}" for line in _excerpt(self.log))]
+        return "\n".join([*lines, f"hint: {self.hint}"] if self.hint else lines)
+
+
+class GuestTimeout(GuestError, TimeoutError):
+    """The command in a virtual machine did not end in the time it was given."""
 
 
 class KernelError(Error, OSError):

@@ -34,6 +34,8 @@ EXAMPLES = [
     errors.NotSupportedError("open", "x", errno.EOPNOTSUPP),
     errors.IterationAborted("map 'm' changes too fast"),
     errors.ReloadError("health is bad"),
+    errors.GuestError("busybox is not on this machine", "log", "apt-get install busybox-static"),
+    errors.GuestTimeout("no end of sleep within 1 s"),
 ]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The command line: ``pybpf load | events | reload | ... | prog | map | link``.
+"""The command line: ``pybpf load | events | reload | ... | prog | map | link | vm``.
 
 Arguments and printing only; whatever a command does, the library's users can call.
 
@@ -16,7 +16,7 @@ import sys
 import warnings
 
 import pybpf
-from pybpf.cli import events, inspect, links, load, maps, programs, reload, unload
+from pybpf.cli import events, inspect, links, load, maps, programs, reload, unload, vm
 from pybpf.cli.output import (
     REFUSED,
     UNREAD,
@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     version = f"pybpf {pybpf.__version__}, libbpf {'.'.join(map(str, pybpf.libbpf_version()))}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (load, events, reload, unload, inspect, programs, maps, links):
+    for module in (load, events, reload, unload, inspect, programs, maps, links, vm):
         module.add_parser(commands)
     return parser
 
