@@ -2,61 +2,35 @@
 """What all tests share: the compiled objects, and the rule that no kernel test is skipped.
 
 With PYBPF_KERNEL_TESTS=required (``build.py test`` as root sets it) a skipped test below kernel/
-is a failure unless it goes through kernel_lacks(), which names what was probed for in vain.
+is a failure unless it is marked ``requires(FEATURE, ...)`` and features.py explains it.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
+import features
 import pybpf
 import pytest
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 REQUIRED = os.environ.get("PYBPF_KERNEL_TESTS") == "required"
-JUSTIFIED = "this kernel refuses: "
 
 skipped_tests = []
 ran_on_kernel = 0
 
 
-def kernel_lacks(what):
-    """Skip the running test because the kernel has been asked for ``what`` and refused."""
-    pytest.skip(JUSTIFIED + what)
-
-
-@pytest.fixture(name="kernel_lacks")
-def skipping():
-    """kernel_lacks(WHAT), for tests that probe by themselves."""
-    return kernel_lacks
-
-
-@pytest.fixture
-def user_namespaces():
-    """For tests that make one, which no process in a chroot may."""
-    probe = ["unshare", "--user", "--map-root-user", "true"]
-    if subprocess.run(probe, stderr=subprocess.DEVNULL).returncode:
-        kernel_lacks("user namespaces (in a chroot, or by user.max_user_namespaces)")
-
-
-@pytest.fixture
-def user_rings():
-    """For tests that load one."""
-    kind = pybpf.MapType.USER_RINGBUF
-    try:
-        pybpf.Map.create(kind, key_size=0, value_size=0, max_entries=4096).close()
-    except pybpf.KernelError:
-        kernel_lacks("maps of type USER_RINGBUF (Linux 6.1)")
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers("requires"):
+        features.require(*mark.args)
 
 
 @pytest.fixture
 def kernel_btf():
     """The running kernel's types."""
-    if not os.path.exists("/sys/kernel/btf/vmlinux"):
-        kernel_lacks("types of its own (CONFIG_DEBUG_INFO_BTF)")
+    features.require("btf")
     return pybpf.Btf.kernel()
 
 
@@ -94,7 +68,7 @@ def pytest_runtest_logreport(report):
         ran_on_kernel += 1
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        if JUSTIFIED not in reason:
+        if features.JUSTIFIED not in reason:
             skipped_tests.append(f"{report.nodeid}: {reason}")
 
 

@@ -76,11 +76,12 @@ class PerfEventAttr(ctypes.Structure):
         ("config", ctypes.c_uint64),
         ("sample_period", ctypes.c_uint64),
         ("sample_type", ctypes.c_uint64),
-        ("unused", ctypes.c_uint64 * 4),
+        ("read_format", ctypes.c_uint64),
+        ("unused", ctypes.c_uint64 * 3),
     ]
 
 
-def perf_event_open(cpu):
+def perf_event_open(cpu, read_format=0):
     """The descriptor of an event that BPF programs write raw samples to."""
     software, bpf_output, sample_raw, cloexec = 1, 10, 1 << 10, 1 << 3
     attributes = PerfEventAttr(
@@ -89,6 +90,7 @@ def perf_event_open(cpu):
         config=bpf_output,
         sample_period=1,
         sample_type=sample_raw,
+        read_format=read_format,
     )
     fd = libc.syscall(NR_PERF_EVENT_OPEN, ctypes.byref(attributes), -1, cpu, -1, cloexec)
     if fd < 0:

@@ -20,6 +20,8 @@ from perf_records import CPUS, Producers, head, prepare, produce, sequences
 from test_concurrency import Worker
 from test_perf_events import Looking
 
+pytestmark = pytest.mark.native
+
 ENOUGH = 4000  # records of a storm
 RUNS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

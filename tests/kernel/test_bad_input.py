@@ -34,6 +34,8 @@ from bad_objects import (
 )
 from pybpf import Link, Map, MapType, Program
 
+pytestmark = pytest.mark.native
+
 SCREEN_LINES, SCREEN_COLUMNS = 24, 200
 CUTS = 200
 
@@ -448,7 +450,7 @@ def test_who_may_trace_is_told_that_a_map_is_frozen(change):
 
 
 @pytest.mark.parametrize("name", ["everything", "retarget", "pinned"])
-@pytest.mark.usefixtures("user_namespaces")
+@pytest.mark.requires("user_namespaces")
 def test_capabilities_of_a_user_namespace_do_not_count(bpf_object, name):
     done = pybpf_command("load", bpf_object(name), prefix=IN_USER_NAMESPACE)
     assert (done.returncode, done.stdout) == (3, "")
@@ -456,7 +458,7 @@ def test_capabilities_of_a_user_namespace_do_not_count(bpf_object, name):
     assert re.search("hint: CAP_BPF.* of a user namespace do.* not count", done.stderr)
 
 
-@pytest.mark.usefixtures("user_namespaces")
+@pytest.mark.requires("user_namespaces")
 def test_the_library_says_that_capabilities_of_a_user_namespace_do_not_count(bpf_object):
     for call in ("pybpf.load(sys.argv[1])", "Map.from_id(1)"):
         error = raised_by(call, bpf_object("retarget"), prefix=IN_USER_NAMESPACE)

@@ -17,6 +17,8 @@ from bad_objects import AS_NOBODY, newest_clang
 from pybpf import Btf, Map
 from pybpf.btf import Composite
 
+pytestmark = pytest.mark.native
+
 KERNEL = Path("/sys/kernel/btf/vmlinux")
 
 

@@ -25,6 +25,8 @@ from bad_objects import (
 from cli_process import json_lines
 from pybpf import Map
 
+pytestmark = pytest.mark.native
+
 WATCH = """
 enum mood { CALM = 1, LOUD = 2 };
 

@@ -21,6 +21,8 @@ import pytest
 from bad_objects import AS_NOBODY, AS_TRACER, MODULE, compile_bpf, pybpf_command
 from cli_process import json_lines
 
+pytestmark = pytest.mark.native
+
 EXECSNOOP = Path(__file__).parents[2] / "examples/execsnoop/execsnoop.bpf.o"
 
 

@@ -21,6 +21,8 @@ from pybpf import Map, MapType
 from pybpf.program import Runner
 from test_ownership import in_child, is_attached
 
+pytestmark = pytest.mark.native
+
 HANG_SECONDS = 20
 RECORDS_PER_RUN = 64
 
@@ -567,7 +569,8 @@ def test_a_signal_handler_that_reads_where_its_thread_reads_takes_nothing_away(w
 
 
 @pytest.mark.filterwarnings("ignore:unclosed <UserSample:ResourceWarning")
-def test_ctrl_c_leaves_no_sample_in_the_way_of_later_ones(bpf_object, user_rings, interrupts):
+@pytest.mark.requires("user_ringbuf")
+def test_ctrl_c_leaves_no_sample_in_the_way_of_later_ones(bpf_object, interrupts):
     rounds, last = 1500, b"last"
     with pybpf.load(bpf_object("userring")) as obj:
         ring = obj.maps["untyped"].writer()

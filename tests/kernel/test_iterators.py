@@ -9,6 +9,7 @@ import signal
 import threading
 from contextlib import contextmanager
 
+import features
 import numpy
 import pybpf
 import pytest
@@ -37,27 +38,12 @@ def numbers(loaded):
 
 
 @pytest.fixture
-def cgroup_programs(bpf_object, kernel_lacks):
+def cgroup_programs(bpf_object):
+    features.require("cgroup_iter")
     with pybpf.open(bpf_object("iterators")) as obj:
         obj.programs["cgroups"].autoload = True
-        try:
-            obj.load()
-        except pybpf.LoadError:
-            kernel_lacks("iterators over cgroups (Linux 6.1)")
+        obj.load()
         yield obj
-
-
-@pytest.fixture
-def one_task(programs, kernel_lacks):
-    """Iterators can be told which task to go over."""
-    try:
-        programs["tasks"].iter(tid=threading.get_native_id()).close()
-    except pybpf.NotSupportedError as refused:
-        error = refused
-    else:
-        return
-    assert "Linux 6.1" in error.hint
-    kernel_lacks("iterators over one task (Linux 6.1)")
 
 
 class Entry(ctypes.Structure):
@@ -117,7 +103,7 @@ def test_records_of_a_number(loaded, numbers):
     assert sorted(values) == sorted([*range(ENTRIES), *range(0, 3 * ENTRIES, 3)])
 
 
-@pytest.mark.usefixtures("one_task")
+@pytest.mark.requires("task_iter")
 def test_a_record_that_is_cut_off_is_an_error(programs):
     iteration = programs["task_records"].iter(type="struct entry", tid=threading.get_native_id())
     assert next(iteration).key == os.getpid() << 32 | threading.get_native_id()
@@ -141,6 +127,7 @@ def test_megabytes_of_lines(loaded, numbers):
     assert set(lines) == {f"{i} is worth {3 * i}" for i in range(ENTRIES)}
 
 
+@pytest.mark.native
 def test_a_line_may_be_as_long_as_all(loaded, numbers):
     loaded.bss["piece"] = b"x" * 4096
     pieces = 0
@@ -186,7 +173,16 @@ def test_maps_of_the_machine(loaded):
     assert {each.info().id for each in loaded.maps.values()} <= ids
 
 
-@pytest.mark.usefixtures("one_task")
+def test_kernels_that_cannot_be_told_a_task_say_so(programs):
+    if features.has("task_iter"):
+        programs["tasks"].iter(tid=threading.get_native_id()).close()
+        return
+    with pytest.raises(pybpf.NotSupportedError) as refused:
+        programs["tasks"].iter(tid=threading.get_native_id())
+    assert "Linux 6.1" in refused.value.hint
+
+
+@pytest.mark.requires("task_iter")
 def test_one_process_or_thread(programs, threads):
     process = {int(line.split()[0]) for line in programs["tasks"].iter(pid=os.getpid())}
     assert process == {int(name) for name in os.listdir("/proc/self/task")} >= {*threads}

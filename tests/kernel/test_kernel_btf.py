@@ -21,6 +21,8 @@ from elftools.elf.elffile import ELFFile
 from pybpf.btf import Btf, Composite
 from pybpf.layout import ctype
 
+pytestmark = pytest.mark.native
+
 RUNNING = Path("/sys/kernel/btf/vmlinux")
 
 

@@ -11,6 +11,8 @@ import warnings
 import pybpf
 import pytest
 
+pytestmark = pytest.mark.native
+
 PADDED = ["flows", "recent", "pairs"]
 
 

@@ -26,7 +26,7 @@ from test_concurrency import (
 )
 from test_ownership import in_child
 
-pytestmark = pytest.mark.usefixtures("switch_often")
+pytestmark = [pytest.mark.native, pytest.mark.usefixtures("switch_often")]
 
 
 @pytest.fixture

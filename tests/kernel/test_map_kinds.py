@@ -16,6 +16,7 @@ import sys
 import threading
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
+import features
 import pybpf
 import pytest
 from kernel_objects import perf_event_open
@@ -431,29 +432,31 @@ def test_a_queue_deletes_nothing(kinds):
         kinds.queue[0]
 
 
-def create_ring(kind, kernel_lacks):
-    try:
-        return Map.create(kind, key_size=0, value_size=0, max_entries=4096, name="ring")
-    except pybpf.KernelError:
-        kernel_lacks(f"maps of type {kind.name} (RINGBUF: Linux 5.8, USER_RINGBUF: 6.1)")
+def create_ring(kind):
+    return Map.create(kind, key_size=0, value_size=0, max_entries=4096, name="ring")
 
 
-RINGS = {
-    MapType.RINGBUF: r"read them with Object\.events\(\)",
-    MapType.USER_RINGBUF: r"Map\.writer\(\)",
-}
+RINGS = [
+    pytest.param(MapType.RINGBUF, r"read them with Object\.events\(\)", id="RINGBUF"),
+    pytest.param(
+        MapType.USER_RINGBUF,
+        r"Map\.writer\(\)",
+        id="USER_RINGBUF",
+        marks=pytest.mark.requires("user_ringbuf"),
+    ),
+]
 
 
-@pytest.mark.parametrize(("kind", "hint"), RINGS.items(), ids=[kind.name for kind in RINGS])
+@pytest.mark.parametrize(("kind", "hint"), RINGS)
 @pytest.mark.parametrize("use", [*ANY_USE, "push"])
-def test_rings_hold_no_elements(kind, hint, use, kernel_lacks):
-    with create_ring(kind, kernel_lacks) as ring, not_supported("map 'ring'", hint):
+def test_rings_hold_no_elements(kind, hint, use):
+    with create_ring(kind) as ring, not_supported("map 'ring'", hint):
         {**ANY_USE, "push": lambda m: m.push(1)}[use](ring)
 
 
-def test_rings_are_no_memory(kernel_lacks):
+def test_rings_are_no_memory():
     with (
-        create_ring(MapType.RINGBUF, kernel_lacks) as ring,
+        create_ring(MapType.RINGBUF) as ring,
         not_supported("map the memory of map 'ring'", "BPF_F_MMAPABLE"),
     ):
         ring.memory()
@@ -470,14 +473,9 @@ def test_what_hashes_do_not_have_tells_who_has_it(kinds, operation):
 
 
 @pytest.fixture
-def bloom(bpf_object, kernel_lacks):
-    with pybpf.open(bpf_object("bloom")) as obj:
-        try:
-            obj.load()
-        except pybpf.LoadError as error:
-            if error.stage != "map":
-                raise
-            kernel_lacks("maps of type BLOOM_FILTER (Linux 5.16)")
+def bloom(bpf_object):
+    features.require("bloom_filter")
+    with pybpf.load(bpf_object("bloom")) as obj:
         yield Kinds(obj)
 
 
@@ -804,13 +802,9 @@ def test_a_kind_newer_than_the_library_works_as_bytes():
     subprocess.run([sys.executable, "-c", AS_AN_OLDER_LIBRARY], check=True)
 
 
-def test_an_array_of_instructions(kernel_lacks):
-    """Since Linux 6.19."""
-    try:
-        created = Map.create(MapType.INSN_ARRAY, key_size=4, value_size=16, max_entries=2)
-    except pybpf.KernelError:
-        kernel_lacks("maps of type INSN_ARRAY (Linux 6.19)")
-    with created:
+@pytest.mark.requires("insn_array")
+def test_an_array_of_instructions():
+    with Map.create(MapType.INSN_ARRAY, key_size=4, value_size=16, max_entries=2) as created:
         assert len(created) == 2
         assert created[0] == bytes(16)
         with not_supported("delete from", "all its entries"):

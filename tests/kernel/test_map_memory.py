@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import mmap
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import features
 import numpy
 import pybpf
 import pytest
@@ -236,37 +238,18 @@ def of_an_object(test):
     return test if pybpf.libbpf_version() >= (1, 4) else refused
 
 
-def open_arena(path, kernel_lacks):
-    """The loaded object."""
-    obj = pybpf.open(path)
-    try:
-        obj.load()
-    except pybpf.LoadError as error:
-        obj.close()
-        if error.stage != "map":
-            raise
-        kernel_lacks("maps of type ARENA (Linux 6.9)")
-    return obj
-
-
 @pytest.fixture
-def arena(bpf_object, kernel_lacks):
-    with open_arena(bpf_object("arena"), kernel_lacks) as obj:
+def arena(bpf_object):
+    with pybpf.load(bpf_object("arena")) as obj:
         yield obj
 
 
 @pytest.fixture
-def create_arena(kernel_lacks):
+def create_arena():
     """create_arena(**more): an arena of two pages that no object has."""
+    features.require("arena")
     sizes = {"key_size": 0, "value_size": 0, "max_entries": 2, "flags": MapFlags.MMAPABLE}
-
-    def create(**more):
-        try:
-            return Map.create(MapType.ARENA, **sizes, **more)
-        except pybpf.KernelError:
-            kernel_lacks("maps of type ARENA (Linux 6.9)")
-
-    return create
+    return functools.partial(Map.create, MapType.ARENA, **sizes)
 
 
 def cells_of(view):
@@ -280,6 +263,7 @@ def add_up(obj):
     return obj.programs["add_up"].test_run().retval
 
 
+@pytest.mark.requires("arena")
 @of_an_object
 def test_an_arena_is_shared_with_the_program(arena):
     view = arena.maps["arena"].memory()
@@ -294,9 +278,10 @@ def test_an_arena_is_shared_with_the_program(arena):
     view.release()
 
 
+@pytest.mark.requires("arena")
 @of_an_object
-def test_an_object_is_not_closed_under_a_view_of_its_arena(bpf_object, kernel_lacks):
-    obj = open_arena(bpf_object("arena"), kernel_lacks)
+def test_an_object_is_not_closed_under_a_view_of_its_arena(bpf_object):
+    obj = pybpf.load(bpf_object("arena"))
     view = obj.maps["arena"].memory()
     part = view[PAGE:]
     with pytest.raises(pybpf.BusyError):
@@ -312,9 +297,10 @@ def test_an_object_is_not_closed_under_a_view_of_its_arena(bpf_object, kernel_la
         obj.maps["arena"].memory()
 
 
+@pytest.mark.requires("arena")
 @of_an_object
-def test_the_memory_of_an_arena_keeps_its_object(bpf_object, kernel_lacks):
-    views = [open_arena(bpf_object("arena"), kernel_lacks).maps["arena"].memory()]
+def test_the_memory_of_an_arena_keeps_its_object(bpf_object):
+    views = [pybpf.load(bpf_object("arena")).maps["arena"].memory()]
 
     def forget():
         views.clear()

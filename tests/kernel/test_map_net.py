@@ -146,13 +146,10 @@ def test_cpus_with_a_program(net):
         cpus[0] = (-1, program)
 
 
-def test_sockets_of_xdp(net, kernel_lacks):
+@pytest.mark.requires("af_xdp")
+def test_sockets_of_xdp(net):
     sockets = net.maps["xdp_sockets"]
-    try:
-        xdp = socket.socket(AF_XDP, socket.SOCK_RAW)
-    except OSError:
-        kernel_lacks("sockets of the family AF_XDP")
-    with xdp:
+    with socket.socket(AF_XDP, socket.SOCK_RAW) as xdp:
         assert run(net, "to_xdp_sockets") == DROP
         xdp.setsockopt(SOL_XDP, XDP_RX_RING, 64)
         sockets[0] = xdp

@@ -10,6 +10,7 @@ import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
+import features
 import pybpf
 import pytest
 from kernel_objects import attach_to_cgroup
@@ -26,14 +27,9 @@ def things(bpf_object):
 
 
 @pytest.fixture
-def of_cgroups(bpf_object, kernel_lacks):
-    with pybpf.open(bpf_object("kinds_cgrp")) as obj:
-        try:
-            obj.load()
-        except pybpf.LoadError as error:
-            if error.stage != "map":
-                raise
-            kernel_lacks("maps of type CGRP_STORAGE (Linux 6.2)")
+def of_cgroups(bpf_object):
+    features.require("cgrp_storage")
+    with pybpf.load(bpf_object("kinds_cgrp")) as obj:
         yield obj
 
 
@@ -245,16 +241,11 @@ def test_naming_a_pipe_does_not_wait_for_its_other_end(things, tmp_path):
     assert files[tmp_path / "pipe"] == 5
 
 
-def test_a_program_counts_in_the_storage_of_a_file(bpf_object, tmp_path, kernel_lacks):
+@pytest.mark.requires("lsm")
+def test_a_program_counts_in_the_storage_of_a_file(bpf_object, tmp_path):
     path = tmp_path / "file"
     path.write_text("")
-    with pybpf.open(bpf_object("kinds_lsm")) as obj:
-        try:
-            obj.load()
-        except pybpf.LoadError as error:
-            if error.errno_name != "EPERM":
-                raise
-            kernel_lacks("LSM programs, which alone reach the storage of files")
+    with pybpf.load(bpf_object("kinds_lsm")) as obj:
         files = obj.maps["files"]
         files[path] = 40
         obj.attach()

@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 
+import features
 import numpy
 import pybpf
 import pytest
@@ -44,9 +45,8 @@ def perf(bpf_object):
 
 
 @pytest.fixture
-def two_cpus(kernel_lacks):
-    if len(CPUS) < 2:
-        kernel_lacks("a second CPU")
+def two_cpus():
+    features.require("two_cpus")
     return CPUS
 
 
@@ -201,9 +201,8 @@ def test_lost_records_are_counted(perf, two_cpus, size):
     assert reader.stats.lost == stats.lost, "after close"
 
 
-def test_lost_records_are_counted_when_none_follows(perf, kernel_lacks):
-    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 0):
-        kernel_lacks("PERF_FORMAT_LOST, which is there from Linux 6.0 on")
+@pytest.mark.requires("perf_lost")
+def test_lost_records_are_counted_when_none_follows(perf):
     reader = perf.events("samples", pages=1)
     produce(perf, 100, 100)
     assert reader.stats.lost == totals(perf)[1] > 0
@@ -458,9 +457,8 @@ READ_WITH_LITTLE = """
 """
 
 
-def test_who_may_lock_little_memory_is_told(bpf_object, paranoid, kernel_lacks):
-    if paranoid < 0:
-        kernel_lacks("limits on perf events (kernel.perf_event_paranoid is -1)")
+@pytest.mark.requires("perf_limits")
+def test_who_may_lock_little_memory_is_told(bpf_object, paranoid):
     error = raised_by(READ_WITH_LITTLE, bpf_object("perf"), prefix=AS_TRACER)
     if paranoid > 2:
         assert_lacks_all(error)

@@ -7,7 +7,6 @@ python test_ring_model.py OBJECT SECONDS [SEED]      goes on for so long
 from __future__ import annotations
 
 import gc
-import os
 import random
 import sys
 import time
@@ -17,6 +16,8 @@ from contextlib import ExitStack
 import pybpf
 import pytest
 from ring_programs import PAYLOAD, Rings, event
+
+pytestmark = pytest.mark.native
 
 DISCARDED = None
 ITEM = 16
@@ -331,11 +332,10 @@ def run(path, seed, steps):
             model.close()
 
 
+@pytest.mark.requires("two_cpus")
 @pytest.mark.parametrize("seed", range(5))
-def test_readers_do_what_a_model_of_them_does(bpf_object, kernel_lacks, seed):
+def test_readers_do_what_a_model_of_them_does(bpf_object, seed):
     pytest.importorskip("numpy")
-    if len(os.sched_getaffinity(0)) < 2:
-        kernel_lacks("a second CPU")
     run(bpf_object("rings"), seed, 1500)
 
 

@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from functools import partial
 
+import features
 import pybpf
 import pytest
 from pybpf import Map, MapType
@@ -40,10 +41,9 @@ def rings(loaded):
 
 
 @pytest.fixture
-def two_cpus(kernel_lacks):
+def two_cpus():
     """For programs that go on while this process does something else."""
-    if len(os.sched_getaffinity(0)) < 2:
-        kernel_lacks("a second CPU")
+    features.require("two_cpus")
 
 
 # ---- what is in the ring -------------------------------------------------------------------------

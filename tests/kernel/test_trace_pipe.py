@@ -203,15 +203,11 @@ def test_an_interrupt_that_raises_nothing_does_not_shorten_a_wait(pipe):
     assert time.monotonic() - start >= 0.3
 
 
-def test_one_reader_at_a_time(pipe, kernel_lacks):
-    try:
-        pybpf.trace_pipe().close()
-    except pybpf.KernelError as refused:
-        error = refused
-    else:
-        kernel_lacks("to refuse a second reader of trace_pipe (Linux 6.6)")
-    assert "open trace_pipe: EBUSY" in str(error)
-    assert "only one" in error.hint
+@pytest.mark.requires("one_trace_pipe")
+def test_one_reader_at_a_time(pipe):
+    with pytest.raises(pybpf.KernelError, match="open trace_pipe: EBUSY") as refused:
+        pybpf.trace_pipe()
+    assert "only one" in refused.value.hint
 
 
 def test_one_that_is_dropped_is_closed_with_a_warning(pipe):
@@ -247,7 +243,8 @@ def test_wherever_tracefs_is(loaded, no_tracefs, folder):
         assert "0 hello" in [line.message for line in pipe]
 
 
-@pytest.mark.usefixtures("user_namespaces", "no_tracefs")
+@pytest.mark.requires("user_namespaces")
+@pytest.mark.usefixtures("no_tracefs")
 def test_without_privilege():
     """A tracefs of one's own takes CAP_SYS_ADMIN, and not that of a user namespace."""
     code = "import pybpf; pybpf.trace_pipe()"

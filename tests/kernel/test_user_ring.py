@@ -17,6 +17,7 @@ import sys
 import time
 from functools import partial
 
+import features
 import pybpf
 import pytest
 from pybpf import Map
@@ -31,7 +32,8 @@ ROOM = RING // (COMMAND + HEADER)  # for so many commands
 
 
 @pytest.fixture
-def opened(bpf_object, user_rings):
+def opened(bpf_object):
+    features.require("user_ringbuf")
     with pybpf.open(bpf_object("userring")) as obj:
         yield obj
 

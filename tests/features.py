@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What kernels have: the one table behind every skip of a kernel test.
+
+A test that needs more than Linux 5.10 says so, ``@pytest.mark.requires("arena")``. Whether the
+running kernel has it is decided by asking it; where it has not, the test is skipped, and the skip
+held against this table: one that the kernel's release, its configuration and the machine do not
+explain fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pybpf
+import pytest
+from pybpf import MapType
+
+TESTS = Path(__file__).parent
+AF_XDP = 44  # Python has no name for it
+JUSTIFIED = "lacks "  # how the reasons of skips begin that this table explains
+# set in guests, which are kernels of Debian on a machine that withholds nothing
+GUEST = os.environ.get("PYBPF_TEST_GUEST")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something that not every kernel or machine has.
+
+    ``since`` is the first release that has it; None: not the kernel decides, but the machine.
+    ``config``: without this option newer kernels lack it too. ``withheld``: why a machine may lack
+    it whose kernel has it.
+    """
+
+    what: str
+    probe: Callable[[], bool]
+    since: tuple[int, int] | None = None
+    config: str | None = None
+    withheld: str | None = None
+
+
+def creates(kind: MapType, **sizes: int) -> bool:
+    """Whether the kernel makes a map of this type."""
+    with contextlib.suppress(pybpf.KernelError):
+        pybpf.Map.create(kind, **sizes).close()
+        return True
+    return False
+
+
+def loads(name: str, *more: str) -> bool:
+    """Whether the kernel takes the object bpf/NAME.bpf.o, ``more`` of its programs as well."""
+    with pybpf.open(TESTS / f"bpf/{name}.bpf.o") as obj:
+        for program in more:
+            obj.programs[program].autoload = True
+        with contextlib.suppress(pybpf.LoadError):
+            obj.load()
+            return True
+    return False
+
+
+def has_btf() -> bool:
+    return os.path.exists("/sys/kernel/btf/vmlinux")
+
+
+def has_command(name: str) -> bool:
+    """Whether the kernel's types list this command of bpf(2)."""
+    return name in pybpf.Btf.kernel()["enum bpf_cmd"].values
+
+
+def counts_lost_samples() -> bool:
+    """Whether perf events can be opened with PERF_FORMAT_LOST."""
+    from kernel_objects import perf_event_open  # beside the kernel tests, which alone ask
+
+    with contextlib.suppress(OSError):
+        os.close(perf_event_open(0, read_format=1 << 4))
+        return True
+    return False
+
+
+def refuses_a_second_reader() -> bool:
+    with pybpf.trace_pipe():
+        try:
+            pybpf.trace_pipe().close()
+        except pybpf.KernelError:
+            return True
+    return False
+
+
+def opens_xdp_sockets() -> bool:
+    with contextlib.suppress(OSError):
+        socket.socket(AF_XDP, socket.SOCK_RAW).close()
+        return True
+    return False
+
+
+def makes_user_namespaces() -> bool:
+    command = ["unshare", "--user", "--map-root-user", "true"]
+    return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def limits_perf_events() -> bool:
+    return int(Path("/proc/sys/kernel/perf_event_paranoid").read_text()) >= 0
+
+
+FEATURES = {
+    "btf": Feature("types of its own", has_btf, (5, 4), "DEBUG_INFO_BTF"),
+    "af_xdp": Feature("AF_XDP sockets", opens_xdp_sockets, (4, 18), "XDP_SOCKETS"),
+    "lsm": Feature(
+        "LSM programs",
+        lambda: loads("kinds_lsm"),
+        (5, 7),
+        "BPF_LSM",
+        withheld="hypervisors that do not let the kernel change its code",
+    ),
+    "bloom_filter": Feature(
+        "BLOOM_FILTER maps",
+        lambda: creates(MapType.BLOOM_FILTER, key_size=0, value_size=4, max_entries=1),
+        (5, 16),
+    ),
+    "perf_lost": Feature("PERF_FORMAT_LOST", counts_lost_samples, (6, 0)),
+    "user_ringbuf": Feature(
+        "USER_RINGBUF maps",
+        lambda: creates(MapType.USER_RINGBUF, key_size=0, value_size=0, max_entries=4096),
+        (6, 1),
+    ),
+    "cgroup_iter": Feature("iterators over cgroups", lambda: loads("iterators", "cgroups"), (6, 1)),
+    "task_iter": Feature(
+        "iterators over one task",
+        lambda: "enum bpf_iter_task_type" in pybpf.Btf.kernel(),
+        (6, 1),
+    ),
+    "cgrp_storage": Feature("CGRP_STORAGE maps", lambda: loads("kinds_cgrp"), (6, 2)),
+    "one_trace_pipe": Feature("refusing a second trace_pipe", refuses_a_second_reader, (6, 6)),
+    "arena": Feature(
+        "ARENA maps",
+        lambda: creates(
+            MapType.ARENA,
+            key_size=0,
+            value_size=0,
+            max_entries=1,
+            flags=pybpf.MapFlags.MMAPABLE,
+        ),
+        (6, 9),
+    ),
+    "streams": Feature(
+        "streams of programs", lambda: has_command("BPF_PROG_STREAM_READ_BY_FD"), (6, 17)
+    ),
+    "insn_array": Feature(
+        "INSN_ARRAY maps",
+        lambda: creates(MapType.INSN_ARRAY, key_size=4, value_size=16, max_entries=1),
+        (6, 19),
+    ),
+    "stream_printk": Feature("bpf_stream_printk()", lambda: loads("streams"), (7, 0)),
+    "two_cpus": Feature("a second CPU", lambda: len(os.sched_getaffinity(0)) > 1),
+    "user_namespaces": Feature("user namespaces", makes_user_namespaces),
+    "perf_limits": Feature("limits on perf events", limits_perf_events),
+}
+
+
+@functools.cache
+def has(name: str) -> bool:
+    """Whether the running kernel has that feature, by asking it once."""
+    return FEATURES[name].probe()
+
+
+def require(*names: str) -> None:
+    """Skip the running test where the kernel lacks one of the features.
+
+    The test fails where the kernel should have it.
+    """
+    for name in names:
+        if has(name):
+            continue
+        what, reason = FEATURES[name].what, excuse(name)
+        if reason is None:
+            pytest.fail(f"Linux {os.uname().release} should have {name} ({what}) and refuses it")
+        pytest.skip(f"{JUSTIFIED}{what} ({reason})")
+
+
+def excuse(name: str) -> str | None:
+    """Why the running kernel may lack the feature; None where it should have it."""
+    feature = FEATURES[name]
+    if feature.since is None:
+        return "this machine"
+    if release() < feature.since:
+        return f"Linux {feature.since[0]}.{feature.since[1]}"
+    if feature.config and not is_configured(feature.config):
+        return f"CONFIG_{feature.config}"
+    return None if GUEST else feature.withheld
+
+
+def release() -> tuple[int, int]:
+    """(6, 12) of the running kernel."""
+    major, minor = os.uname().release.split("-")[0].split(".")[:2]
+    return int(major), int(minor)
+
+
+@functools.cache
+def configuration() -> frozenset[str]:
+    """The options that the running kernel was built with; empty where they are nowhere."""
+    with contextlib.suppress(OSError):
+        return _options(gzip.decompress(Path("/proc/config.gz").read_bytes()).decode())
+    with contextlib.suppress(OSError):
+        return _options(Path(f"/boot/config-{os.uname().release}").read_text())
+    return frozenset()
+
+
+def is_configured(option: str) -> bool:
+    """Whether the kernel has that option, as far as can be told."""
+    return not configuration() or option in configuration()
+
+
+def _options(text: str) -> frozenset[str]:
+    lines = (line.removeprefix("CONFIG_").partition("=") for line in text.splitlines())
+    return frozenset(name for name, _, value in lines if value in ("y", "m"))
