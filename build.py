@@ -4,6 +4,9 @@
 
     build.py demo [--duration S]   set up, then watch this machine's exec events for S seconds
     build.py test [PYTEST ARGS]    set up, then run the whole test suite
+    build.py test --kernels 5.10,6.12 [PYTEST ARGS]
+                                   the same, then the kernel tests under each of these kernels in a
+                                   virtual machine ("all": under each that pybpf is tested with)
     build.py setup                 Debian packages, libbpf, .venv with pybpf and its tests' needs
     build.py libbpf | ext | bpf    one part: the static libbpf, the native module, every *.bpf.c
     build.py clean                 remove all of it
@@ -29,6 +32,7 @@ import sysconfig
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,6 +44,7 @@ PYTEST = [str(VENV_PYTHON), "-m", "pytest"]
 PIP = [str(VENV_PYTHON), "-m", "pip", "--quiet", "--disable-pip-version-check"]
 DEMO_OBJECT = ROOT / "examples/execsnoop/execsnoop.bpf.o"
 LIBBPF_SUITES = ("sid", "forky")
+KERNELS = ("5.10", "6.1", "6.12", "7.2", "7.3")
 BPF_FOLDERS = ("c_src", "tests", "examples", "bench")
 BPF_ARCH = {"x86_64": "x86", "aarch64": "arm64", "riscv64": "riscv", "s390x": "s390"}
 
@@ -119,6 +124,21 @@ def missing_packages() -> list[str]:
     return missing + missing_clang()
 
 
+def missing_packages_of_guests() -> list[str]:
+    """Debian's names of the packages without which no other kernel can be run."""
+    emulator = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}[os.uname().machine]
+    have = {
+        emulator: shutil.which(f"qemu-system-{os.uname().machine}"),
+        "busybox-static": shutil.which("busybox"),
+        "debian-archive-keyring": Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists(),
+        "iproute2": shutil.which("ip"),
+        "kmod": shutil.which("depmod", path="/usr/sbin:/sbin"),
+        "lz4": shutil.which("lz4"),
+        "zstd": shutil.which("zstd"),
+    }
+    return [name for name, found in have.items() if not found]
+
+
 def missing_clang() -> list[str]:
     """The newest clang that apt has, unless that or a newer one is there.
 
@@ -159,9 +179,9 @@ def newest_packaged_clang() -> int | None:
     return max(versions, default=None)
 
 
-def packages() -> None:
+def packages(find_missing: Callable[[], list[str]] = missing_packages) -> None:
     """Install what is missing; without apt or root, name it."""
-    missing = missing_packages()
+    missing = find_missing()
     if not missing:
         return
     by_hand = f"apt-get install --no-install-recommends {' '.join(missing)}"
@@ -170,7 +190,7 @@ def packages() -> None:
     if os.geteuid() != 0:
         raise BuildError(f"packages are missing, and only root can install them: {by_hand}")
     run("apt-get update", ["apt-get", "-q", "update"])
-    missing = missing_packages()  # the newest clang is known only now
+    missing = find_missing()  # the newest clang is known only now
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     run(
         f"installing {' '.join(missing)}",
@@ -178,7 +198,7 @@ def packages() -> None:
         env=environment,
     )
     importlib.invalidate_caches()
-    still = missing_packages()
+    still = find_missing()
     if still:
         raise BuildError(f"installed, yet still not found: {' '.join(still)}")
 
@@ -444,21 +464,27 @@ def demo(duration: float) -> int:
     return loader.wait()
 
 
-def test(arguments: list[str]) -> int:
+def test(kernels: str | None, arguments: list[str]) -> int:
     setup()
     os.chdir(ROOT)
+    runner = PYTEST
+    if kernels:
+        packages(missing_packages_of_guests)
+        names = ",".join(KERNELS) if kernels == "all" else kernels
+        runner = [str(VENV_PYTHON), "tests/matrix.py", names]
     if os.geteuid() == 0:
         os.environ["PYBPF_KERNEL_TESTS"] = "required"
         if not arguments:
-            return test_everything()
+            return test_everything(runner)
     else:
         say("not root: unit and fuzz tests only; the kernel tests need root")
-        arguments = [*arguments, "tests/unit", "tests/fuzz"]
+        # not among the arguments, which guests get too, where everybody is root
+        os.environ["PYTEST_ADDOPTS"] = "--ignore=tests/kernel"
     say("running the tests")
-    return subprocess.call([*PYTEST, *arguments])
+    return subprocess.call([*runner, *arguments])
 
 
-def test_everything() -> int:
+def test_everything(runner: list[str]) -> int:
     """The kernel tests, which mostly wait, and all others beside them; 0 where all pass."""
     say("running the tests on the kernel, and meanwhile the others, whose report comes last")
     others = ["nice", *PYTEST, "-p", "no:cacheprovider", "--ignore=tests/kernel"]
@@ -466,7 +492,7 @@ def test_everything() -> int:
         tempfile.TemporaryFile() as report,
         subprocess.Popen(others, stdout=report, stderr=report) as beside,
     ):
-        status = subprocess.call([*PYTEST, "tests/kernel"])
+        status = subprocess.call([*runner, "tests/kernel"])
         status = beside.wait() or status
         report.seek(0)
         say("the other tests")
@@ -491,7 +517,8 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo_parser = commands.add_parser("demo")
     demo_parser.add_argument("--duration", type=float, default=10, metavar="S")
-    commands.add_parser("test")
+    test_parser = commands.add_parser("test", allow_abbrev=False)
+    test_parser.add_argument("--kernels", metavar="KERNEL,...", help=f"all: {','.join(KERNELS)}")
     parts = {"setup": setup, "libbpf": libbpf, "ext": ext, "bpf": bpf, "clean": clean}
     for name in parts:
         commands.add_parser(name)
@@ -502,7 +529,7 @@ def main() -> int:
         if options.command == "demo":
             return demo(options.duration)
         if options.command == "test":
-            return test(rest)
+            return test(options.kernels, rest)
         if options.command in ("libbpf", "ext", "bpf"):
             packages()
         parts[options.command]()

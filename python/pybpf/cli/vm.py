@@ -42,8 +42,8 @@ def add_fetch(parts: Any) -> None:
         "names",
         nargs="+",
         metavar="KERNEL",
-        help=f'the first two numbers of a release, as 6.12; "{QEMU}" is a newer QEMU than that of '
-        "Debian 12, twice as fast",
+        help="the first two numbers of a release, as 6.12; "
+        f"{QEMU}: a newer QEMU than Debian 12 has, twice as fast",
     )
     parser.set_defaults(run=run_fetch)
 
@@ -76,7 +76,10 @@ def run_fetch(options: argparse.Namespace) -> int:
     from pybpf import vm
 
     for name in options.names:
-        print(vm.fetch_qemu() if name == QEMU else vm.fetch(name).folder, flush=True)
+        if name == QEMU:
+            vm.update_qemu()
+        else:
+            print(f"{name}: {vm.fetch(name).release}", flush=True)
     return DONE
 
 

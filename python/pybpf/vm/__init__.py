@@ -9,7 +9,7 @@ to be installed in a guest either: it has this machine's programs and libraries,
 Fetching a kernel takes half a minute, once; then no network is needed. A guest starts in seconds.
 
 ``Guest(kernel)`` and its ``run()``; ``fetch(name)`` and ``fetched()``: kernels in the cache, a
-``Kernel`` each; ``fetch_qemu()``: a newer QEMU than Debian 12 has, twice as fast.
+``Kernel`` each; ``update_qemu()``: a newer QEMU than Debian 12 has, twice as fast.
 
 It needs QEMU, busybox and kmod (on Debian ``apt-get install --no-install-recommends
 qemu-system-x86 busybox-static kmod zstd lz4``), and apt to fetch kernels.
@@ -19,6 +19,6 @@ from __future__ import annotations
 
 from pybpf.vm.guest import Guest
 from pybpf.vm.kernels import Kernel, fetch, fetched
-from pybpf.vm.qemu import fetch as fetch_qemu
+from pybpf.vm.qemu import update as update_qemu
 
-__all__ = ["Guest", "Kernel", "fetch", "fetch_qemu", "fetched"]
+__all__ = ["Guest", "Kernel", "fetch", "fetched", "update_qemu"]

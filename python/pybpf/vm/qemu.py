@@ -37,6 +37,7 @@ _KERNEL_OPTIONS = (
     "lsm=landlock,lockdown,yama,bpf rcupdate.rcu_expedited=1 8250.nr_uarts=4 loglevel=4"
 )
 MEMORY_MIB = 512
+_GOOD_VERSION = 8
 _TRIAL_SECONDS = 10
 
 
@@ -129,7 +130,7 @@ class Qemu:
         if self.architecture == "arm64":
             return "cortex-a72"
         # before QEMU 8 emulation spoils the flags after cmpxchg16b, and kernels die at random
-        return "max,la57=off" if self.version >= 8 else "max,la57=off,cx16=off"
+        return "max,la57=off" if self.version >= _GOOD_VERSION else "max,la57=off,cx16=off"
 
 
 def find(architecture: str) -> Qemu:
@@ -147,19 +148,27 @@ def find(architecture: str) -> Qemu:
         command = (str(newer / "usr/bin" / binary), *options)
     else:
         command = (tools.find(binary),)
-    said = subprocess.run([command[0], "--version"], capture_output=True, text=True)
+    return Qemu(architecture, command, _version(command[0]))
+
+
+def _version(binary: str | Path) -> int:
+    """The major version of that QEMU; GuestError where it does not run here."""
+    said = subprocess.run([binary, "--version"], capture_output=True, text=True)
     found = re.search(r"version (\d+)", said.stdout)
     if not found:
-        raise GuestError(f"{command[0]} does not run", log=said.stderr)
-    return Qemu(architecture, command, int(found[1]))
+        raise GuestError(f"{binary} does not run", log=said.stderr)
+    return int(found[1])
 
 
-def fetch() -> Path:
-    """Get QEMU 10 from Debian 12's backports into the cache, from where guests take it.
+def update() -> None:
+    """Get QEMU 10 from Debian 12's backports into the cache where this machine's is older than 8.
 
-    It is twice as fast as Debian 12's own, whose libraries it uses, so that has to be installed.
-    GuestError where there is no apt or no network.
+    It is twice as fast, and guests use it from then on. It needs the libraries of Debian 12's own,
+    so that has to be installed. GuestError where there is none, no apt or no network, or where it
+    does not run.
     """
+    if find(machine_architecture()).version >= _GOOD_VERSION:
+        return
 
     def download(folder: Path) -> None:
         packages = debian.Packages(folder / "apt", NEWER_SUITES, machine_architecture())
@@ -169,8 +178,9 @@ def fetch() -> Path:
         debian.unpack(files.iterdir(), folder)
         shutil.rmtree(folder / "apt")
         shutil.rmtree(files)
+        _version(folder / "usr/bin" / MACHINES[machine_architecture()].binary)
 
-    return cache.once("qemu", download)
+    cache.once("qemu", download)
 
 
 @dataclass(frozen=True)
