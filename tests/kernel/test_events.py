@@ -105,6 +105,7 @@ def fill(obj, ring_bytes):
         produce(obj, 64)
 
 
+@pytest.mark.native
 def test_a_ring_that_is_always_full_starves_no_other(bpf_object):
     size = 4 << 20  # four batches
     with pybpf.open(bpf_object("everything")) as obj:

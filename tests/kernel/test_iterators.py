@@ -86,6 +86,7 @@ def test_each_object_gives_its_line(programs):
     assert processes & {int(name) for name in os.listdir("/proc") if name.isdigit()} == processes
 
 
+@pytest.mark.native
 def test_records_are_typed_by_name_type_or_class(loaded, numbers):
     program = loaded.programs["element_records"]
     expected = {(i, 3 * i) for i in range(ENTRIES)}
@@ -98,6 +99,7 @@ def test_records_are_typed_by_name_type_or_class(loaded, numbers):
     assert {tuple(record) for record in program.iter(type=dtype, map=numbers)} == expected
 
 
+@pytest.mark.native
 def test_records_of_a_number(loaded, numbers):
     values = list(loaded.programs["element_records"].iter(type="__u64", map=numbers))
     assert sorted(values) == sorted([*range(ENTRIES), *range(0, 3 * ENTRIES, 3)])
@@ -121,6 +123,7 @@ def test_types_that_make_no_records(programs):
             programs["task_records"].iter(type=given)
 
 
+@pytest.mark.native
 def test_megabytes_of_lines(loaded, numbers):
     lines = list(loaded.programs["elements"].iter(map=numbers))
     assert len(lines) == ENTRIES

@@ -95,6 +95,7 @@ def test_each_ring_has_its_own_count(loaded, counting):
     assert long.lost() == 5 * PER_RUN - RING_HOLDS
 
 
+@pytest.mark.native
 def test_a_counter_counts_what_is_lost_from_then_on(loaded, counting):
     write(loaded, "emit")
     first = counting(loaded.maps["events"])
@@ -106,6 +107,7 @@ def test_a_counter_counts_what_is_lost_from_then_on(loaded, counting):
     assert loaded.maps["pybpf_drops"]["events"].sum() == 3 * PER_RUN - RING_HOLDS
 
 
+@pytest.mark.native
 def test_several_cpus_lose_at_once(loaded, counting):
     counter = counting(loaded.maps["events"])
     runs = 500
@@ -117,6 +119,7 @@ def test_several_cpus_lose_at_once(loaded, counting):
     assert counter.lost() == len(CPUS) * len(WRITERS) * runs * PER_RUN - RING_HOLDS
 
 
+@pytest.mark.native
 def test_programs_make_the_count_where_no_reader_has(loaded):
     """The first loss comes on all CPUs at the same time, in the best of the rounds."""
     write(loaded, "emit", records=RING_HOLDS)
@@ -127,6 +130,7 @@ def test_programs_make_the_count_where_no_reader_has(loaded):
         assert counts.pop("events").sum() == len(CPUS) * runs * PER_RUN
 
 
+@pytest.mark.native
 def test_a_counter_outlives_its_object(bpf_object):
     with pybpf.load(bpf_object("overload")) as obj:
         counter = drops.find(obj.maps["events"])
@@ -138,6 +142,7 @@ def test_a_counter_outlives_its_object(bpf_object):
         counter.lost()
 
 
+@pytest.mark.native
 def test_counters_take_no_descriptors_with_them(loaded):
     before = set(os.listdir("/proc/self/fd"))
     for _ in range(100):
@@ -145,6 +150,7 @@ def test_counters_take_no_descriptors_with_them(loaded):
     assert set(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.native
 def test_a_map_without_room_for_a_count_is_an_error(loaded):
     loaded.maps["pybpf_drops"].update({f"ring_{number}": 0 for number in range(64)})
     with pytest.raises(pybpf.MapFullError, match="pybpf_drops"):
@@ -192,6 +198,7 @@ def pinned(loaded, bpffs):
         os.unlink(path)
 
 
+@pytest.mark.native
 @pytest.mark.parametrize(("ring", "writer"), [("events", "emit"), (LONG, "emit_long")])
 def test_pinned_rings_find_the_counts_pinned_beside_them(loaded, pinned, counting, ring, writer):
     pinned(loaded.maps["pybpf_drops"], "pybpf_drops")
@@ -201,6 +208,7 @@ def test_pinned_rings_find_the_counts_pinned_beside_them(loaded, pinned, countin
         assert counter.lost() == PER_RUN - RING_HOLDS
 
 
+@pytest.mark.native
 def test_a_pin_may_have_any_name_where_the_kernel_has_the_rings(loaded, pinned, counting):
     pinned(loaded.maps["pybpf_drops"], "pybpf_drops")
     with pybpf.Map.open_pinned(pinned(loaded.maps["events"], "other")) as opened:
@@ -211,11 +219,13 @@ def test_a_pin_may_have_any_name_where_the_kernel_has_the_rings(loaded, pinned, 
         assert drops.find(opened) is None
 
 
+@pytest.mark.native
 def test_a_pinned_ring_alone_has_no_counts(loaded, pinned):
     with pybpf.Map.open_pinned(pinned(loaded.maps["events"], "events")) as opened:
         assert drops.find(opened) is None
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("other", ["map", "program"])
 def test_something_else_of_that_name_has_no_counts(loaded, pinned, other):
     pinned(loaded.maps["tried"] if other == "map" else loaded.programs["emit"], "pybpf_drops")
@@ -223,6 +233,7 @@ def test_something_else_of_that_name_has_no_counts(loaded, pinned, other):
         assert drops.find(opened) is None
 
 
+@pytest.mark.native
 def test_a_descriptor_tells_no_counts(loaded):
     with pybpf.Map.from_fd(loaded.maps["events"].fileno()) as ring:
         assert drops.find(ring) is None
@@ -240,6 +251,7 @@ def linked(compiled_with_libbpf, bpf_object, tmp_path):
     return whole
 
 
+@pytest.mark.native
 def test_files_linked_to_one_object_share_one_map_of_counts(linked, counting):
     with pybpf.load(linked) as obj:
         assert [name for name in obj.maps if "drops" in name] == ["pybpf_drops"]
@@ -280,6 +292,7 @@ def write_until(stop, obj):
             write(obj, writer, runs=10)
 
 
+@pytest.mark.native
 def test_produced_is_received_and_lost(bpf_object, counting):
     """Every CPU produces without a pause, and timers produce in the middle of that."""
     with pybpf.open(bpf_object("overload")) as obj:

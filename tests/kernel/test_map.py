@@ -316,6 +316,7 @@ def test_reading_a_map_that_changes_skips_what_vanishes(busy):
         assert len(busy) >= len(STAYS)
 
 
+@pytest.mark.native
 def test_emptying_a_map_that_changes(busy):
     for _ in range(100):
         busy.clear()

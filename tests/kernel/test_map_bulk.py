@@ -344,6 +344,7 @@ def test_one_map_into_another():
         assert target.to_dict() == {1: 11, 2: 20, 3: 30}
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("name", ["lookup_many", "update_many", "delete_many"])
 def test_a_call_on_very_many_entries_lets_signals_through(name):
     keys = list(range(3_000_000))
@@ -414,15 +415,18 @@ def read_while_it_changes(bpf_map, batch_size, expect_all):
     return others
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("batch_size", [None, 16, 200])
 def test_batches_hold_what_is_there_throughout_exactly_once(churned, batch_size):
     assert read_while_it_changes(churned, batch_size, expect_all=True) > 0
 
 
+@pytest.mark.native
 def test_key_by_key_comes_once_what_is_never_replaced(churned):
     assert read_while_it_changes(churned, 1, expect_all=True) > 0
 
 
+@pytest.mark.native
 def test_batches_hold_what_is_replaced_all_the_time():
     """Replacing moves an entry within its bucket: key by key may miss it, batches do not."""
     entries = dict.fromkeys(range(2000), 1)
@@ -470,6 +474,7 @@ def test_a_walk_that_saw_the_map_change_goes_over_it_again():
         assert walked(bpf_map, change) == {*range(10_000), *added}
 
 
+@pytest.mark.native
 def test_a_walk_that_must_start_over_too_often_is_aborted():
     """The consumer takes out what it has just got, and puts back what it got before: each time the
     walk loses its place, it has none to go back to and meets again all that it has given."""
@@ -485,6 +490,7 @@ def test_a_walk_that_must_start_over_too_often_is_aborted():
             walked(bpf_map, take_out_and_put_back)
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("share", [1, 2, 3, 256])
 def test_deleting_what_was_read_key_by_key(share):
     """Also where the last of what was read is among it, from which the kernel would go on."""
@@ -501,6 +507,7 @@ def test_deleting_what_was_read_key_by_key(share):
         assert set(bpf_map) == entries.keys() - deleted
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("share", [1, 2, 256])
 def test_deleting_prefixes_while_reading_them(share):
     """Whose look-up finds a shorter prefix where one is gone."""
@@ -520,6 +527,7 @@ def test_deleting_prefixes_while_reading_them(share):
         assert len(routes) == len(entries) - deleted
 
 
+@pytest.mark.native
 def test_a_walk_lets_signals_through():
     """However much there is room for, a call returns after some milliseconds."""
     count = 200_000
@@ -530,6 +538,7 @@ def test_a_walk_lets_signals_through():
     assert max(counts) < 20_000
 
 
+@pytest.mark.native
 def test_nothing_that_is_stored_while_all_is_popped_is_lost(bpf_object):
     """Programs and threads add keys of their own, each once; every one is popped once."""
     interval = sys.getswitchinterval()
