@@ -198,6 +198,7 @@ def test_a_disowned_link_lasts_as_long_as_its_process(bpf_object, bpffs):
         counts.unpin(pin)
 
 
+@pytest.mark.native
 def test_many_rounds_leave_descriptors_and_memory_as_they_were(bpf_object):
     """Two processes at a time: to detach is mostly to wait for the kernel."""
     command = [sys.executable, str(Path(__file__).with_name("rounds.py"))]
