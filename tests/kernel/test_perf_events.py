@@ -594,6 +594,7 @@ def locked_bytes():
         return next(int(line.split()[1]) for line in status if line.startswith("VmPin:"))
 
 
+@pytest.mark.native
 def test_many_readers_leave_nothing(perf):
     descriptors, locked = set(os.listdir("/proc/self/fd")), locked_bytes()
     for number in range(1000):

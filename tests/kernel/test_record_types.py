@@ -10,6 +10,8 @@ import pybpf
 import pytest
 from ring_programs import Rings, event
 
+pytestmark = pytest.mark.native
+
 u16, u32, u64 = ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
 
 STARTED = struct.pack("<II16s", 1, 77, b"true")

@@ -17,6 +17,8 @@ from ring_programs import EVENT_ROOM, PAYLOAD, RING, Rings, event, sequences
 from test_concurrency import Interrupts, Worker, forks, interrupts, run_script
 from test_ownership import in_child
 
+pytestmark = pytest.mark.native
+
 np = pytest.importorskip("numpy")
 _ = interrupts  # a fixture
 

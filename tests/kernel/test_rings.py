@@ -432,6 +432,7 @@ def test_what_was_given_back_is_had_by_draining_a_closed_reader(loaded, rings):
     assert reader.drain() == [PAYLOAD[:8], PAYLOAD[8:16]]
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("way", ["read", "read_batch", "poll", "iterate"])
 def test_closing_by_another_thread_costs_no_record(loaded, rings, switch_often, way):
     for _ in range(30):
@@ -497,6 +498,7 @@ print(json.dumps(closed_early))
 """
 
 
+@pytest.mark.native
 def test_closing_by_a_signal_handler_costs_no_record(bpf_object):
     closed_early = run_script(CLOSE_AND_COUNT, bpf_object("rings"), os.path.dirname(__file__))
     assert closed_early > 40
@@ -536,6 +538,7 @@ def sleeps_in_epoll(pid):
         return False
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("way", ["read", "read_batch", "poll", "iterate", "read_numpy", "view"])
 def test_ctrl_c_ends_a_wait_at_once(bpf_object, way):
     if way in ("read_numpy", "view"):
@@ -683,6 +686,7 @@ print(json.dumps(received))
 """
 
 
+@pytest.mark.native
 def test_processes_share_a_ring_and_each_record_goes_to_one(loaded, rings, bpffs):
     """Two of them, by different ways to read; each ends with a last record of its own."""
     loaded.maps["events"].pin(bpffs / "events")
@@ -718,6 +722,7 @@ def test_processes_share_a_ring_and_each_record_goes_to_one(loaded, rings, bpffs
     assert found == accepted
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("readers", [1, 2], ids=["one reader", "a reader each"])
 def test_threads_get_each_record_once(loaded, rings, switch_often, readers):
     opened = [loaded.events("events") for _ in range(readers)]
@@ -807,6 +812,7 @@ def test_a_reader_that_was_made_of_maps_outlives_their_object(bpf_object):
         assert sequences(reader) == [0, 1]
 
 
+@pytest.mark.native
 def test_ten_thousand_readers_leave_nothing(loaded, rings):
     rings.emit(1)
 

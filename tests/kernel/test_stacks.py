@@ -154,6 +154,7 @@ def address_of(program):
     return next(address for address, _, listed, _ in read_kallsyms() if listed == name)
 
 
+@pytest.mark.native
 def test_programs_that_come_and_go_are_named_at_once(bpf_object):
     kernel = symbols.KernelSymbols()
     with pybpf.load(bpf_object("stacks")) as first:

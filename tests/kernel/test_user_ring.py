@@ -562,6 +562,7 @@ def test_a_writer_needs_a_loaded_object(opened):
 # ---- threads, handlers and forks -----------------------------------------------------------------
 
 
+@pytest.mark.native
 def test_threads_share_a_ring_and_each_sample_arrives_once_in_its_order(loaded, switch_often):
     producers, each = 4, 2000
     ring = loaded.maps["untyped"].writer()
@@ -602,6 +603,7 @@ def test_one_of_the_threads_that_finish_a_sample_does(loaded, untyped, switch_of
     assert submitted
 
 
+@pytest.mark.native
 def test_closing_under_threads_that_reserve_leaves_the_ring_usable(loaded, switch_often):
     def reserve(ring):
         while True:
@@ -620,6 +622,7 @@ def test_closing_under_threads_that_reserve_leaves_the_ring_usable(loaded, switc
         assert drain(loaded, "untyped") == RING // 16
 
 
+@pytest.mark.native
 def test_a_signal_handler_may_submit_where_its_thread_does(loaded, untyped):
     moments, handled, rounds = random.Random(7), [], 2000
 

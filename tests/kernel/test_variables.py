@@ -529,6 +529,7 @@ def run_until(stop, program, repeat=2000):
     return runs
 
 
+@pytest.mark.native
 def test_no_number_is_ever_seen_half_written(loaded):
     stop, program = threading.Event(), loaded.programs["turn"]
     program.test_run(bytes(64))
@@ -544,6 +545,7 @@ def test_no_number_is_ever_seen_half_written(loaded):
     assert seen == TURNS
 
 
+@pytest.mark.native
 def test_what_a_program_counts_beside_a_member_is_not_lost(loaded):
     """A write that took more than its member along would put an old count back."""
     stop, program = threading.Event(), loaded.programs["count"]
@@ -580,6 +582,7 @@ def use_until_refused(begun, use):
         begun.set()
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("state", ["open", "loaded"])
 @pytest.mark.usefixtures("switch_often")
 def test_close_under_use_is_busy_or_comes_between(bpf_object, state):
@@ -605,6 +608,7 @@ def test_close_under_use_is_busy_or_comes_between(bpf_object, state):
             assert type(worker.outcome()[1]) is pybpf.ClosedError
 
 
+@pytest.mark.native
 @pytest.mark.usefixtures("switch_often")
 def test_load_under_writers_freezes_constants_without_a_crash(bpf_object):
     for _ in range(20):
@@ -634,6 +638,7 @@ def test_load_under_writers_freezes_constants_without_a_crash(bpf_object):
             assert read_all(obj)[30] == 1
 
 
+@pytest.mark.native
 @pytest.mark.usefixtures("switch_often")
 def test_resizing_under_readers_moves_no_memory_from_under_them(bpf_object):
     with pybpf.open(bpf_object("variables")) as obj:
@@ -685,6 +690,7 @@ def test_interrupts_at_any_moment_leave_the_object_closable(bpf_object):
     assert caught == 400
 
 
+@pytest.mark.native
 def test_a_handler_that_closes_during_an_access_is_refused_or_comes_between(bpf_object):
     outcomes = []
 
