@@ -36,7 +36,7 @@ static __always_inline int emit(struct task_struct *task, __s32 exit_code)
 		return 0;
 	count = bpf_map_lookup_elem(&seen, &pid);
 	if (count)
-		__sync_fetch_and_add(count, 1);
+		__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
 	else
 		bpf_map_update_elem(&seen, &pid, &one, BPF_ANY);
 	record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);

@@ -35,14 +35,15 @@ class Feature:
     """Something that not every kernel or machine has.
 
     ``since`` is the first release that has it; None: not the kernel decides, but the machine.
-    ``config``: without this option newer kernels lack it too. ``withheld``: why a machine may lack
-    it whose kernel has it.
+    ``config``: without this option newer kernels lack it too. ``backported``: older kernels may
+    have it by their updates. ``withheld``: why a machine may lack it whose kernel has it.
     """
 
     what: str
     probe: Callable[[], bool]
     since: tuple[int, int] | None = None
     config: str | None = None
+    backported: bool = False
     withheld: str | None = None
 
 
@@ -69,9 +70,9 @@ def has_btf() -> bool:
     return os.path.exists("/sys/kernel/btf/vmlinux")
 
 
-def has_command(name: str) -> bool:
-    """Whether the kernel's types list this command of bpf(2)."""
-    return name in pybpf.Btf.kernel()["enum bpf_cmd"].values
+def has_enumerator(enum: str, name: str) -> bool:
+    """Whether the kernel's own types have that enumerator."""
+    return name in pybpf.Btf.kernel()[enum].values
 
 
 def counts_lost_samples() -> bool:
@@ -119,12 +120,23 @@ FEATURES = {
         "BPF_LSM",
         withheld="hypervisors that do not let the kernel change its code",
     ),
+    "task_storage": Feature(
+        "TASK_STORAGE maps",
+        lambda: has_enumerator("enum bpf_map_type", "BPF_MAP_TYPE_TASK_STORAGE"),
+        (5, 11),
+    ),
     "bloom_filter": Feature(
         "BLOOM_FILTER maps",
         lambda: creates(MapType.BLOOM_FILTER, key_size=0, value_size=4, max_entries=1),
         (5, 16),
     ),
-    "perf_lost": Feature("PERF_FORMAT_LOST", counts_lost_samples, (6, 0)),
+    "bpf_loop": Feature("bpf_loop()", lambda: loads("rings"), (5, 17)),
+    "xdp_live_frames": Feature(
+        "BPF_F_TEST_XDP_LIVE_FRAMES",
+        lambda: "struct xdp_test_data" in pybpf.Btf.kernel(),
+        (5, 18),
+    ),
+    "perf_lost": Feature("PERF_FORMAT_LOST", counts_lost_samples, (6, 0), backported=True),
     "user_ringbuf": Feature(
         "USER_RINGBUF maps",
         lambda: creates(MapType.USER_RINGBUF, key_size=0, value_size=0, max_entries=4096),
@@ -137,7 +149,9 @@ FEATURES = {
         (6, 1),
     ),
     "cgrp_storage": Feature("CGRP_STORAGE maps", lambda: loads("kinds_cgrp"), (6, 2)),
-    "one_trace_pipe": Feature("refusing a second trace_pipe", refuses_a_second_reader, (6, 6)),
+    "one_trace_pipe": Feature(
+        "refusing a second trace_pipe", refuses_a_second_reader, (6, 6), backported=True
+    ),
     "arena": Feature(
         "ARENA maps",
         lambda: creates(
@@ -150,7 +164,9 @@ FEATURES = {
         (6, 9),
     ),
     "streams": Feature(
-        "streams of programs", lambda: has_command("BPF_PROG_STREAM_READ_BY_FD"), (6, 17)
+        "streams of programs",
+        lambda: has_enumerator("enum bpf_cmd", "BPF_PROG_STREAM_READ_BY_FD"),
+        (6, 17),
     ),
     "insn_array": Feature(
         "INSN_ARRAY maps",

@@ -51,7 +51,7 @@ static __always_inline int emit(enum event_kind kind, __s32 exit_code)
 		return 0;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
-		__sync_fetch_and_add(&dropped, 1);
+		__atomic_fetch_add(&dropped, 1, __ATOMIC_RELAXED);
 		return 0;
 	}
 	event->time_ns = bpf_ktime_get_ns();
@@ -73,7 +73,7 @@ int on_exec(void *ctx)
 	bpf_get_current_comm(comm, sizeof(comm));
 	count = bpf_map_lookup_elem(&starts, comm);
 	if (count)
-		__sync_fetch_and_add(count, 1);
+		__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
 	else
 		bpf_map_update_elem(&starts, comm, &one, BPF_ANY);
 	return emit(EXEC, 0);

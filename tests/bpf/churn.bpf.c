@@ -36,7 +36,7 @@ struct range {
 #define AT_MOST 1024
 
 /* Puts keys into numbers that are not there, up to the first without room; how many. */
-SEC("syscall")
+SEC("raw_tp")
 int add(struct range *range)
 {
 	__u32 first = range->first, count = range->count;
@@ -53,7 +53,7 @@ int add(struct range *range)
 }
 
 /* Takes keys out of numbers. */
-SEC("syscall")
+SEC("raw_tp")
 int remove(struct range *range)
 {
 	__u32 first = range->first, count = range->count;

@@ -97,7 +97,7 @@ struct input {
 };
 
 /* adds the steps to total, counts the run, and writes input->count readings to both rings */
-SEC("syscall")
+SEC("raw_tp")
 int run_all(struct input *input)
 {
 	__u32 zero = 0, key = 1, *slot;

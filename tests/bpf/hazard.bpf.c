@@ -76,7 +76,7 @@ struct {
 } values SEC(".maps");
 
 /* stores two keys that are equal member by member, one with padding of ones and one with zeros */
-SEC("syscall")
+SEC("raw_tp")
 int store_twice(void *ctx)
 {
 	struct flow flow;

@@ -10,7 +10,7 @@ struct {
 	__uint(value_size, 1 << 20);
 } huge SEC(".maps");
 
-SEC("syscall")
+SEC("raw_tp")
 int use_huge(void *ctx)
 {
 	__u32 key = 0;

@@ -6,13 +6,13 @@
 extern unsigned int LINUX_KERNEL_VERSION __kconfig;
 extern int CONFIG_PYBPF_TEST __kconfig __weak;
 
-SEC("syscall")
+SEC("raw_tp")
 int kernel_version(void *ctx)
 {
 	return LINUX_KERNEL_VERSION >> 8;
 }
 
-SEC("syscall")
+SEC("raw_tp")
 int test_value(void *ctx)
 {
 	return CONFIG_PYBPF_TEST;

@@ -18,7 +18,7 @@ int BPF_PROG(count_open, struct file *file)
 	__u64 *count = bpf_inode_storage_get(&files, file->f_inode, 0, 0);
 
 	if (count)
-		__sync_fetch_and_add(count, 1);
+		__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 

@@ -66,13 +66,13 @@ int count_packet(struct __sk_buff *skb)
 	struct bpf_sock *sk = skb->sk;
 	__u64 *count = bpf_get_local_storage(&sent, 0);
 
-	__sync_fetch_and_add(count, 1);
+	__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
 	count = bpf_get_local_storage(&sent_by_cpu, 0);
 	*count += 1;
 	sk = sk ? bpf_sk_fullsock(sk) : 0;
 	count = sk ? bpf_sk_storage_get(&sockets, sk, 0, 0) : 0;
 	if (count)
-		__sync_fetch_and_add(count, 1);
+		__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
 	return 1;
 }
 

@@ -10,7 +10,7 @@ struct {
 	__uint(value_size, 4);
 } outer SEC(".maps");
 
-SEC("syscall")
+SEC("raw_tp")
 int sum_first(void *ctx)
 {
 	__u32 zero = 0, *value;

@@ -11,7 +11,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } shared SEC(".maps");
 
-SEC("syscall")
+SEC("raw_tp")
 int touch(void *ctx)
 {
 	__u32 key = 7;

@@ -19,7 +19,7 @@ int count(void *ctx)
 	__u64 one = 1, *seen = bpf_map_lookup_elem(&counts, &parent);
 
 	if (seen)
-		__sync_fetch_and_add(seen, 1);
+		__atomic_fetch_add(seen, 1, __ATOMIC_RELAXED);
 	else
 		bpf_map_update_elem(&counts, &parent, &one, BPF_ANY);
 	return 0;

@@ -13,7 +13,7 @@ __u32 like_zero SEC(".data.bss") = 4;
 __u32 keys;
 __u32 map;
 
-SEC("syscall")
+SEC("raw_tp")
 int sum(void *ctx)
 {
 	return constant + 10 * initialised + 100 * zero + 1000 * like_constant + 10000 * like_zero +

@@ -25,7 +25,7 @@ struct {
 } names SEC(".maps");
 
 /* the next hop of 127.0.0.1 as four bytes, the first of them lowest; 0 where there is none */
-SEC("syscall")
+SEC("raw_tp")
 int next_hop(void *ctx)
 {
 	__be32 home = 0;

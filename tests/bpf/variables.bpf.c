@@ -94,15 +94,27 @@ extern char CONFIG_PYBPF_NAME[16] __kconfig __weak;
 extern enum libbpf_tristate CONFIG_BPF_SYSCALL __kconfig __weak;
 
 struct report {
-	__u64 values[40];
+	__u64 numbers[40];
 };
 
-/* what this program reads, in an order that the test knows */
-SEC("syscall")
-int read_all(struct report *report)
-{
-	__u64 *to = report->values;
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct report);
+} reports SEC(".maps");
 
+/* what this program reads, in an order that the test knows */
+SEC("raw_tp")
+int read_all(void *ctx)
+{
+	__u32 zero = 0;
+	struct report *report = bpf_map_lookup_elem(&reports, &zero);
+	__u64 *to;
+
+	if (!report)
+		return 0;
+	to = report->numbers;
 	to[0] = cfg.pid;
 	to[1] = cfg.mode;
 	to[2] = bpf_ntohs(cfg.port);
@@ -147,7 +159,7 @@ int read_all(struct report *report)
 	return 40;
 }
 
-SEC("syscall")
+SEC("raw_tp")
 int write_all(void *ctx)
 {
 	cfg.pid = 4242;
@@ -208,7 +220,7 @@ SEC("socket")
 int count(void *ctx)
 {
 	for (int i = 0; i < 1000; i++)
-		__sync_fetch_and_add(&cfg.limits[1], 1);
+		__atomic_fetch_add(&cfg.limits[1], 1, __ATOMIC_RELAXED);
 	return 0;
 }
 

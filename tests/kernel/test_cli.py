@@ -77,7 +77,7 @@ int on_exec(void *ctx)
 	int i;
 
 	if (count)
-		__sync_fetch_and_add(count, 1);
+		__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
 	if (pid != only_pid)
 		return 0;
 	event.pid = pid;

@@ -401,6 +401,7 @@ def test_configuration_reaches_the_kernel(bpf_object):
         assert obj.maps["untyped"].info().max_entries == 4096 * 4
 
 
+@pytest.mark.requires("bloom_filter")
 def test_bloom_filters_take_map_extra(bpf_object):
     with pybpf.open(bpf_object("everything")) as obj:
         queue = obj.maps["queue"]

@@ -119,6 +119,7 @@ def test_pairs_without_a_type(net):
         assert devices.to_dict() == {0: (LOOPBACK, 0), 1: (LOOPBACK, program.id)}
 
 
+@pytest.mark.requires("xdp_live_frames")
 def test_cpus_with_a_program(net):
     cpus, program = net.maps["cpus"], net.programs["at_cpu"]
     cpus[0] = 64

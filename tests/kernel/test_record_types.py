@@ -10,7 +10,7 @@ import pybpf
 import pytest
 from ring_programs import Rings, event
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.requires("bpf_loop")]
 
 u16, u32, u64 = ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
 

@@ -17,7 +17,7 @@ from ring_programs import EVENT_ROOM, PAYLOAD, RING, Rings, event, sequences
 from test_concurrency import Interrupts, Worker, forks, interrupts, run_script
 from test_ownership import in_child
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.requires("bpf_loop")]
 
 np = pytest.importorskip("numpy")
 _ = interrupts  # a fixture

@@ -17,7 +17,7 @@ import pybpf
 import pytest
 from ring_programs import PAYLOAD, Rings, event
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.requires("bpf_loop")]
 
 DISCARDED = None
 ITEM = 16

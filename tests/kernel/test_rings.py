@@ -26,6 +26,8 @@ from ring_programs import EVENT_ROOM, PAYLOAD, RING, Rings, event, sequences, wa
 from test_concurrency import HANG_SECONDS, Worker, forks, run_script, wait_until_polling
 from test_ownership import in_child
 
+pytestmark = pytest.mark.requires("bpf_loop")
+
 
 @pytest.fixture
 def loaded(bpf_object):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import os
 import signal
-import struct
 import threading
 import time
 from array import array
@@ -20,8 +19,6 @@ from pybpf import layout
 from pybpf.views import ArrayView, StructView
 from test_concurrency import HANG_SECONDS, Worker, close_when_free
 
-REPORT = struct.Struct("40Q")
-
 
 def text(value):
     """What a value of a char array says, be it str or bytes."""
@@ -31,9 +28,9 @@ def text(value):
 
 def read_all(obj):
     """What the program reads in its variables, the numbers signed where it makes them so."""
-    report = obj.programs["read_all"].test_run(ctx=bytes(REPORT.size))
-    assert report.retval == 40
-    return [value - (1 << 64) if value >> 63 else value for value in REPORT.unpack(report.ctx_out)]
+    assert obj.programs["read_all"].test_run(ctx=bytes(8)).retval == 40
+    numbers = obj.maps["reports"][0].numbers
+    return [number - (1 << 64) if number >> 63 else number for number in numbers]
 
 
 def write_all(obj):
