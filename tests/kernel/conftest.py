@@ -34,6 +34,12 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="needs root"))
 
 
+def pytest_collection_finish():
+    # what is there before the first test needs no looking through after each of them
+    gc.collect()
+    gc.freeze()
+
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
