@@ -174,6 +174,10 @@ FEATURES = {
         (6, 19),
     ),
     "stream_printk": Feature("bpf_stream_printk()", lambda: loads("streams"), (7, 0)),
+    "kernel_version": Feature(
+        "a release that libbpf can read: those of Debian's release candidates have two numbers",
+        lambda: loads("kconfig"),
+    ),
     "two_cpus": Feature("a second CPU", lambda: len(os.sched_getaffinity(0)) > 1),
     "user_namespaces": Feature("user namespaces", makes_user_namespaces),
     "perf_limits": Feature("limits on perf events", limits_perf_events),

@@ -22,6 +22,9 @@ _PROGRAM_LOG = re.compile(
 _RELOCATION = re.compile(
     r"failed to resolve CO-RE relocation <(?P<kind>[^>]*)> \[\d+\] (?P<spec>[^\n]*)"
 )
+# Linux 7.3 ends a log with a report; its other sections repeat source and instructions
+_REPORT = re.compile(r"^Verification failed: ", re.MULTILINE)
+_SECTION = re.compile(r"^(?:Reason|Suggestion):\n(?:  .*\n)+", re.MULTILINE)
 _SOURCE_LINE = re.compile(r"^; (?P<text>.*)$")
 
 
@@ -87,7 +90,17 @@ def program_logs(messages: str) -> dict[str, str]:
 
 
 def decisive_lines(log: str) -> str:
-    """The last source line of a refused program's log and what the verifier said after it."""
+    """The last source line of a refused program's log and what the verifier said after it.
+
+    Where the log ends with a report, that includes its reason and its suggestion.
+    """
+    report = _REPORT.search(log)
+    if report:
+        return _last_lines(log[: report.start()]) + "\n" + "".join(_SECTION.findall(log))
+    return _last_lines(log)
+
+
+def _last_lines(log: str) -> str:
     lines = [line for line in log.splitlines() if line and not _is_statistics(line)]
     start = next((i for i in range(len(lines) - 1, -1, -1) if _SOURCE_LINE.match(lines[i])), None)
     if start is None or len(lines) - start > 12:

@@ -233,6 +233,7 @@ def test_a_variable_named_like_a_method_is_an_item(sections):
         sections.bss.zeros = 1
 
 
+@pytest.mark.requires("kernel_version")
 def test_kconfig_values_come_from_the_kernel_and_from_text(bpf_object):
     major, minor = map(int, Path("/proc/sys/kernel/osrelease").read_text().split(".")[:2])
     with pybpf.load(bpf_object("kconfig"), kconfig="CONFIG_PYBPF_TEST=42\n") as obj:

@@ -19,6 +19,9 @@ from pybpf import layout
 from pybpf.views import ArrayView, StructView
 from test_concurrency import HANG_SECONDS, Worker, close_when_free
 
+# their object has LINUX_KERNEL_VERSION
+pytestmark = pytest.mark.requires("kernel_version")
+
 
 def text(value):
     """What a value of a char array says, be it str or bytes."""

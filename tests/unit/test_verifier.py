@@ -21,6 +21,29 @@ R0 invalid mem access 'map_value_or_null'
 processed 5 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
 """
 
+REPORT = """\
+; *value += 1; @ refused.bpf.c:21
+4: (79) r1 = *(u64 *)(r0 +0)
+R0 invalid mem access 'map_value_or_null'
+
+Verification failed: Register Type Safety: Invalid dereference
+
+Reason:
+  R0 may be NULL here (a nullable map value pointer). The program could dereference NULL on this
+  path, so the verifier cannot prove this access is safe.
+
+At:
+  unchecked @ refused.bpf.c:21:9
+  Source context:
+  >>> 21 |         *value += 1;
+         |         ^-- error: invalid dereference of R0 (a nullable map value pointer)
+
+Suggestion:
+  Add a NULL check before the access and dereference the pointer only on the non-NULL path.
+
+processed 5 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+"""
+
 POISONED = """\
 ; return BPF_CORE_READ(task, gone); @ missing.bpf.c:16
 1: <invalid CO-RE relocation>
@@ -58,6 +81,21 @@ def test_decisive_lines_are_the_last_source_line_and_what_follows():
     ]
     assert verifier.decisive_lines("") == ""
     assert verifier.decisive_lines("no source\nat all") == "no source\nat all"
+
+
+def test_decisive_lines_of_a_report_are_its_reason_and_suggestion_too():
+    assert verifier.decisive_lines(REPORT).splitlines() == [
+        "; *value += 1; @ refused.bpf.c:21",
+        "4: (79) r1 = *(u64 *)(r0 +0)",
+        "R0 invalid mem access 'map_value_or_null'",
+        "Reason:",
+        "  R0 may be NULL here (a nullable map value pointer). The program could dereference NULL "
+        "on this",
+        "  path, so the verifier cannot prove this access is safe.",
+        "Suggestion:",
+        "  Add a NULL check before the access and dereference the pointer only on the non-NULL "
+        "path.",
+    ]
 
 
 def test_a_failed_relocation_is_named_without_its_flavour():
