@@ -76,7 +76,7 @@ LAYERS = [
     {"vm.cache", "vm.tools"},
     {"vm.debian"},
     {"vm.kernels"},
-    {"vm.modules", "vm.initramfs"},
+    {"vm.modules", "vm.initramfs", "vm.roots"},
     {"vm.qemu"},
     {"vm.guest"},
     {"vm"},

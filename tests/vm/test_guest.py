@@ -105,6 +105,20 @@ def test_the_command_passes_the_status_on_and_ends_in_time(kernel):
     assert "no end of sleep within 1 s" in done.stderr
 
 
+@pytest.mark.skipif(
+    not any(each.architecture == "arm64" for each in vm.fetched()),
+    reason="no arm64 kernel in the cache: pybpf vm fetch --arch arm64 6.12",
+)
+def test_another_architecture_has_a_root_of_its_own_and_this_folder(tmp_path, monkeypatch):
+    (name, *_) = [each.name for each in vm.fetched() if each.architecture == "arm64"]
+    (tmp_path / "script.py").write_text("import os; print(os.uname().machine, os.getcwd())")
+    monkeypatch.chdir(tmp_path)
+    output = io.BytesIO()
+    guest = vm.Guest(name, architecture="arm64")
+    assert guest.run(["python3", "script.py"], output=output, timeout=SECONDS) == 0
+    assert output.getvalue().decode() == f"aarch64 {tmp_path}\n"
+
+
 def test_what_is_no_folder_is_refused_before_the_start(kernel, tmp_path):
     with pytest.raises(pybpf.GuestError, match="missing is no folder"):
         vm.Guest(kernel, writable=[tmp_path / "missing"])

@@ -45,7 +45,17 @@ def add_fetch(parts: Any) -> None:
         help="the first two numbers of a release, as 6.12; "
         f"{QEMU}: a newer QEMU than Debian 12 has, twice as fast",
     )
+    add_architecture(parser)
     parser.set_defaults(run=run_fetch)
+
+
+def add_architecture(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--arch",
+        choices=("amd64", "arm64"),
+        help="another than this machine's; a guest then has a small root of its own, with Python, "
+        "and this folder",
+    )
 
 
 def add_run(parts: Any) -> None:
@@ -61,6 +71,7 @@ def add_run(parts: Any) -> None:
     parser.add_argument(
         "--rw", action="append", default=[], metavar="DIR", help="what is written there stays"
     )
+    add_architecture(parser)
     parser.add_argument("--timeout", type=float, metavar="S", help="end the guest after S seconds")
     parser.add_argument("command_line", nargs="+", metavar="COMMAND")
     parser.set_defaults(run=run_command)
@@ -79,7 +90,7 @@ def run_fetch(options: argparse.Namespace) -> int:
         if name == QEMU:
             vm.update_qemu()
         else:
-            print(f"{name}: {vm.fetch(name).release}", flush=True)
+            print(f"{name}: {vm.fetch(name, options.arch).release}", flush=True)
     return DONE
 
 
@@ -87,7 +98,7 @@ def run_command(options: argparse.Namespace) -> int:
     from pybpf import vm
 
     try:
-        guest = vm.Guest(options.kernel, writable=options.rw)
+        guest = vm.Guest(options.kernel, architecture=options.arch, writable=options.rw)
         return guest.run(options.command_line, timeout=options.timeout)
     except GuestError as error:
         print(f"pybpf: {error}", file=sys.stderr)

@@ -11,6 +11,8 @@ Fetching a kernel takes half a minute, once; then no network is needed. A guest 
 ``Guest(kernel)`` and its ``run()``; ``fetch(name)`` and ``fetched()``: kernels in the cache, a
 ``Kernel`` each; ``update_qemu()``: a newer QEMU than Debian 12 has, twice as fast.
 
+With ``architecture="arm64"`` a guest has a small root of its own instead of this machine's.
+
 It needs QEMU, busybox and kmod (on Debian ``apt-get install --no-install-recommends
 qemu-system-x86 busybox-static kmod zstd lz4``), and apt to fetch kernels.
 """

@@ -43,6 +43,7 @@ class Packages:
     """
 
     def __init__(self, folder: Path, suites: Iterable[str], architecture: str) -> None:
+        self._folder = folder
         for part in ("lists/partial", "cache/archives/partial", "state"):
             (folder / part).mkdir(parents=True)
         sources = "".join(_source(suite) for suite in suites)
@@ -63,6 +64,11 @@ class Packages:
     def download(self, packages: Iterable[str], to: Path) -> None:
         """Put the files of exactly these packages into the folder ``to``."""
         self._run("apt-get", "-qq", "download", *packages, cwd=to)
+
+    def download_all(self, packages: Iterable[str]) -> list[Path]:
+        """The files of these packages and of all that they need, below ``folder``."""
+        self._run("apt-get", "-qq", "-y", "--download-only", "install", *packages)
+        return sorted(self._folder.glob("cache/archives/*.deb"))
 
     def _run(self, tool: str, *arguments: str, cwd: Path | None = None) -> str:
         return tools.run(tool, *arguments, environment=self._environment, cwd=cwd).decode()

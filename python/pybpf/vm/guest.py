@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from pybpf.errors import GuestError, GuestTimeout
-from pybpf.vm import initramfs, kernels, modules, qemu, tools
+from pybpf.vm import initramfs, kernels, modules, qemu, roots, tools
 from pybpf.vm.initramfs import Share
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # what of this process's environment a guest has too
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV")
+_FOREIGN = {"PATH": "/usr/sbin:/usr/bin", "HOME": "/root"}
 _LAST_SECONDS = 10
 
 
@@ -35,6 +36,9 @@ class Guest:
     machine's own. It has one CPU and 512 MiB, is emulated where KVM does not work, and then ten
     times slower. It needs no privilege here, but can read no more than this process.
 
+    With another ``architecture`` ("arm64", "amd64") a guest has a small root of Debian's packages
+    instead, fetched as well, with Python, and this machine's current folder.
+
     GuestError where the kernel, QEMU or busybox cannot be had.
     """
 
@@ -42,9 +46,12 @@ class Guest:
         self,
         kernel: str,
         *,
+        architecture: str | None = None,
         writable: Iterable[str | os.PathLike[str]] = (),
     ) -> None:
-        self.kernel: Kernel = kernels.fetch(kernel)
+        self.kernel: Kernel = kernels.fetch(kernel, architecture)
+        self._foreign = self.kernel.architecture != kernels.machine_architecture()
+        self._root = roots.fetch(self.kernel.architecture) if self._foreign else Path("/")
         self._writable = [_folder(path) for path in writable]
         self._qemu = qemu.find(self.kernel.architecture)
         self._kvm: bool | None = None
@@ -111,9 +118,11 @@ class Guest:
     def _shares(self) -> list[Share]:
         modules_at = f"/usr/lib/modules/{self.kernel.release}"
         shares = [
-            Share("root", "/", "/"),
+            Share("root", str(self._root), "/"),
             Share("modules", str(self.kernel.modules), modules_at),
         ]
+        if self._foreign:
+            shares.append(Share("here", os.getcwd(), os.getcwd()))
         for number, path in enumerate(self._writable):
             shares.append(Share(f"writable{number}", str(path), str(path), writable=True))
         return shares
@@ -122,10 +131,13 @@ class Guest:
         self, command: Sequence[str], environment: Mapping[str, str], shares: Sequence[Share]
     ) -> bytes:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        busybox = tools.find("busybox")
+        if self._foreign:
+            inherited, busybox = _FOREIGN, str(self._root / "usr/bin/busybox")
         all_of_it = {**inherited, "PYTHONUNBUFFERED": "1", "TERM": "dumb", **environment}
         output, status = self._qemu.machine.devices
         return initramfs.archive(
-            busybox=Path(tools.find("busybox")).read_bytes(),
+            busybox=Path(busybox).read_bytes(),
             config=self.kernel.config.read_bytes(),
             modules=modules.contents(self.kernel, initramfs.MODULES),
             shares=shares[1:],
