@@ -125,6 +125,11 @@ FEATURES = {
         lambda: has_enumerator("enum bpf_map_type", "BPF_MAP_TYPE_TASK_STORAGE"),
         (5, 11),
     ),
+    "perf_event_links": Feature(
+        "links to perf events",
+        lambda: has_enumerator("enum bpf_link_type", "BPF_LINK_TYPE_PERF_EVENT"),
+        (5, 15),
+    ),
     "bloom_filter": Feature(
         "BLOOM_FILTER maps",
         lambda: creates(MapType.BLOOM_FILTER, key_size=0, value_size=4, max_entries=1),

@@ -48,6 +48,7 @@ def test_detach_ends_a_link(loaded):
         link.info()
 
 
+@pytest.mark.requires("perf_event_links")
 def test_a_link_as_context_manager_detaches(loaded):
     with loaded.programs["on_exec"].attach() as link:
         assert link.info().program_id == loaded.programs["on_exec"].id

@@ -62,6 +62,7 @@ def test_a_pinned_program_outlives_its_object(bpf_object, bpffs):
         program.unpin(bpffs / "set_mark")
 
 
+@pytest.mark.requires("perf_event_links")
 def test_a_pinned_link_stays_attached(bpf_object, bpffs):
     with pybpf.load(bpf_object("everything")) as obj:
         obj.maps["counts"].pin(bpffs / "counts")
@@ -126,6 +127,7 @@ def test_a_failed_load_leaves_no_pin(bpf_object, bpffs):
     assert list(bpffs.iterdir()) == []
 
 
+@pytest.mark.requires("perf_event_links")
 def test_a_whole_object_is_pinned_and_removed(bpf_object, bpffs):
     folder = bpffs / "all"
     with pybpf.load(bpf_object("everything")) as obj:
@@ -194,6 +196,7 @@ def test_unpin_removes_no_regular_file(loaded, bpffs, tmp_path, kind):
     assert path.read_text() == "data"
 
 
+@pytest.mark.requires("perf_event_links")
 @each_kind
 def test_unpin_removes_no_pin_of_something_else(loaded, bpf_object, bpffs, kind):
     thing = PINNED[kind](loaded)
@@ -209,6 +212,7 @@ def test_unpin_removes_no_pin_of_something_else(loaded, bpf_object, bpffs, kind)
             assert not path.exists()
 
 
+@pytest.mark.requires("perf_event_links")
 @each_kind
 def test_unpin_after_the_pin_was_replaced_removes_nothing(loaded, bpf_object, bpffs, kind):
     thing, path = PINNED[kind](loaded), bpffs / "pin"
@@ -230,6 +234,7 @@ def runs(counts):
     return os.getpid() in counts
 
 
+@pytest.mark.requires("perf_event_links")
 def test_with_a_pinned_link_leaves_it_attached(loaded, bpffs):
     path = bpffs / "link"
     (link,) = loaded.attach()
@@ -245,6 +250,7 @@ def test_with_a_pinned_link_leaves_it_attached(loaded, bpffs):
     assert not runs(loaded.maps["counts"])
 
 
+@pytest.mark.requires("perf_event_links")
 @pytest.mark.parametrize("opened", [False, True], ids=["own", "opened"])
 def test_a_pinned_tracepoint_link_cannot_be_detached_and_says_where_it_is_pinned(
     loaded, bpffs, opened
