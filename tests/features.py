@@ -13,6 +13,7 @@ import contextlib
 import functools
 import gzip
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Callable
@@ -201,17 +202,27 @@ def require(*names: str) -> None:
     The test fails where the kernel should have it.
     """
     for name in names:
-        if has(name):
-            continue
-        what, reason = FEATURES[name].what, excuse(name)
-        if reason is None:
-            pytest.fail(f"Linux {os.uname().release} should have {name} ({what}) and refuses it")
-        pytest.skip(f"{JUSTIFIED}{what} ({reason})")
+        if not has(name):
+            skip_without(FEATURES[name])
 
 
-def excuse(name: str) -> str | None:
+def skip_as_told(error: pybpf.NotSupportedError) -> None:
+    """Skip the running test, or fail it, by the first release that the error tells."""
+    told = re.search(r"\(Linux (\d+)\.(\d+)\)", error.hint)
+    if told is None:
+        pytest.fail(f"tells no release: {error}")
+    skip_without(Feature(error.hint, lambda: False, (int(told[1]), int(told[2]))))
+
+
+def skip_without(feature: Feature) -> None:
+    reason = excuse(feature)
+    if reason is None:
+        pytest.fail(f"Linux {os.uname().release} should have this and refuses it: {feature.what}")
+    pytest.skip(f"{JUSTIFIED}{feature.what} ({reason})")
+
+
+def excuse(feature: Feature) -> str | None:
     """Why the running kernel may lack the feature; None where it should have it."""
-    feature = FEATURES[name]
     if feature.since is None:
         return "this machine"
     if release() < feature.since:

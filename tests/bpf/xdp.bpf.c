@@ -7,7 +7,7 @@ long seen;
 SEC("xdp")
 int count(struct xdp_md *ctx)
 {
-	__sync_fetch_and_add(&seen, 1);
+	__atomic_fetch_add(&seen, 1, __ATOMIC_RELAXED);
 	return XDP_PASS;
 }
 
@@ -15,7 +15,7 @@ int count(struct xdp_md *ctx)
 SEC("xdp")
 int count_thousands(struct xdp_md *ctx)
 {
-	__sync_fetch_and_add(&seen, 1000);
+	__atomic_fetch_add(&seen, 1000, __ATOMIC_RELAXED);
 	return XDP_PASS;
 }
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import features
 import pybpf
 import pytest
 import watched
@@ -177,7 +178,7 @@ def watched_process():
 
 
 @pytest.fixture
-def attempt(kernel_lacks):
+def attempt():
     """attempt(SINCE, CALL, ...): what CALL(...) returns.
 
     Skips the test where the kernel lacks what it takes, once the error has said so.
@@ -189,7 +190,7 @@ def attempt(kernel_lacks):
         except pybpf.NotSupportedError as error:
             if f"(Linux {since})" not in error.hint:
                 pytest.fail(f"does not tell that Linux {since} has it: {error}")
-            kernel_lacks(error.hint)
+            features.skip_as_told(error)
 
     return attempt
 

@@ -12,7 +12,7 @@ import pybpf
 import pytest
 from bad_objects import assert_no_traceback
 
-pytestmark = pytest.mark.usefixtures("netns")
+pytestmark = [pytest.mark.native, pytest.mark.usefixtures("netns")]
 
 
 def pybpf_run(*arguments):

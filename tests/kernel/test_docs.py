@@ -18,9 +18,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import features
 import pybpf
 import pytest
 from bad_objects import newest_clang
+
+pytestmark = pytest.mark.native
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs/events.md"
@@ -113,13 +116,13 @@ def busy_machine():
 
 
 @pytest.mark.parametrize("title", RUNNABLE)
-def test_the_examples_run(shown, busy_machine, monkeypatch, title, kernel_lacks):
+def test_the_examples_run(shown, busy_machine, monkeypatch, title):
     monkeypatch.chdir(shown)
     for code in blocks(RUNNABLE[title], "python"):
         try:
             assert run(code, {})
         except pybpf.NotSupportedError as error:
-            kernel_lacks(f"{title}: {error}")
+            features.skip_as_told(error)
 
 
 # ---- README --------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def test_a_tracepoints_link_tells_its_name(bpf_object):
     assert names
 
 
-@pytest.mark.usefixtures("user_namespaces")
+@pytest.mark.requires("user_namespaces")
 def test_listing_takes_a_capability():
     code = """
 import pybpf

@@ -185,6 +185,7 @@ def test_only_loaded_objects_are_reloaded(agents):
         pybpf.reload(obj, agents[2])
 
 
+@pytest.mark.native
 def test_no_packet_is_missed_or_counted_twice(agents, udp):
     def leave_out_others(obj):  # which take long to detach
         for program in obj.programs.values():

@@ -197,6 +197,7 @@ def killed_after(steps, folder, version):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.native
 def test_killed_anywhere_it_leaves_one_version_or_the_other(folder, agents, udp):
     steps = 1
     while killed_after(steps, folder, agents[2]):
