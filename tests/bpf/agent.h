@@ -34,8 +34,8 @@ int count_packets(struct xdp_md *ctx)
 	__u64 *count = bpf_map_lookup_elem(&packets_by_version, &key);
 
 	if (count)
-		__sync_fetch_and_add(count, 1);
-	__sync_fetch_and_add(&packets, 1);
+		__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&packets, 1, __ATOMIC_RELAXED);
 	return XDP_PASS;
 }
 
@@ -53,7 +53,7 @@ int count_execs(void *ctx)
 	__u64 *count = bpf_map_lookup_elem(&execs_by_version, &key);
 
 	if (count)
-		__sync_fetch_and_add(count, 1);
+		__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -63,7 +63,7 @@ __u64 exits;
 SEC("raw_tp/sched_process_exit")
 int count_exits(void *ctx)
 {
-	__sync_fetch_and_add(&exits, 1);
+	__atomic_fetch_add(&exits, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 #else

@@ -22,7 +22,15 @@ def called(kernel_btf):
     }
 
 
-@pytest.mark.parametrize("name", ["everything", "iterators", "rings", "agent2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "everything",
+        "iterators",
+        pytest.param("rings", marks=pytest.mark.requires("bpf_loop")),
+        "agent2",
+    ],
+)
 def test_text_is_that_of_the_verifiers_log(bpf_object, called, name):
     compared = 0
     with pybpf.open(bpf_object(name), log_level=2) as obj:
