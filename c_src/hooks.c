@@ -57,6 +57,20 @@ int pybpf_attach_usdt(const struct bpf_program *program, int pid, const char *pa
 	return stored(bpf_program__attach_usdt(program, pid, path, provider, name, &opts), place);
 }
 
+int pybpf_attach_kprobe(const struct bpf_program *program, const char *function, size_t offset,
+			bool retprobe, uint64_t cookie, int mode, struct bpf_link **place)
+{
+	LIBBPF_OPTS(bpf_kprobe_opts, opts, .offset = offset, .retprobe = retprobe,
+		    .bpf_cookie = cookie);
+
+#if PYBPF_HAS_PROBE_MODES
+	opts.attach_mode = mode;
+#else
+	(void)mode;
+#endif
+	return stored(bpf_program__attach_kprobe_opts(program, function, &opts), place);
+}
+
 int pybpf_register(const struct bpf_map *map, struct bpf_link **place)
 {
 	return stored(bpf_map__attach_struct_ops(map), place);

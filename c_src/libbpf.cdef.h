@@ -208,6 +208,9 @@ int pybpf_stream_read(int, uint32_t, char *, uint32_t);
 
 int pybpf_attach(const struct bpf_program *, struct bpf_link **);
 int pybpf_attach_perf_event(const struct bpf_program *, int, uint64_t, struct bpf_link **);
+int pybpf_attach_kprobe(const struct bpf_program *, const char *, size_t, bool, uint64_t, int,
+			struct bpf_link **);
+#define PYBPF_HAS_PROBE_MODES ...
 int pybpf_register(const struct bpf_map *, struct bpf_link **);
 struct pybpf_uprobe_options {
 	uint64_t cookie;

@@ -84,6 +84,11 @@ struct pybpf_iter_info {
 int pybpf_attach(const struct bpf_program *program, struct bpf_link **place);
 int pybpf_attach_perf_event(const struct bpf_program *program, int event, uint64_t cookie,
 			    struct bpf_link **place);
+/* mode: an enum probe_attach_mode, 0 to let libbpf choose; disregarded unless
+ * PYBPF_HAS_PROBE_MODES. */
+int pybpf_attach_kprobe(const struct bpf_program *program, const char *function, size_t offset,
+			bool retprobe, uint64_t cookie, int mode, struct bpf_link **place);
+#define PYBPF_HAS_PROBE_MODES LIBBPF_AT_LEAST(1, 2)
 int pybpf_register(const struct bpf_map *map, struct bpf_link **place);
 
 /* Probes in programs of user space; pid -1 is all processes, offsets are those in the file. */

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from pybpf.constants import AttachType, XdpMode
+    from pybpf.constants import AttachType, ProbeMode, XdpMode
     from pybpf.holds import Hold
     from pybpf.link import Link
 
@@ -37,12 +37,8 @@ class DescriptorHooks:
         )
 
 
-class UserspaceHooks:
-    """The hooks in programs and libraries of user space: of programs that an object holds."""
-
-    @property
-    def expected_attach_type(self) -> AttachType:
-        raise NotImplementedError
+class LibbpfHooks:
+    """What hooks that take libbpf's program have in common: of programs that an object holds."""
 
     def _attached(self, where: str, attach: Callable[[str, int], Hold]) -> Link:
         """The link of what ``attach(what is attempted, the program's descriptor)`` holds."""
@@ -54,6 +50,14 @@ class UserspaceHooks:
 
     def _at_return(self, retprobe: bool | None) -> bool:
         """Whether to run at a function's return: as said, or else as the section's name says."""
+        raise NotImplementedError
+
+
+class UserspaceHooks(LibbpfHooks):
+    """The hooks in programs and libraries of user space."""
+
+    @property
+    def expected_attach_type(self) -> AttachType:
         raise NotImplementedError
 
     def attach_uprobe(
@@ -158,4 +162,37 @@ class UserspaceHooks:
         return self._attached_by_libbpf(
             f"USDT {provider}:{name} of {path}",
             lambda what, program: usdt.attach(what, program, path, pid, provider, name, cookie),
+        )
+
+
+class KernelHooks(LibbpfHooks):
+    """The hooks in the kernel's functions."""
+
+    def attach_kprobe(
+        self,
+        function: str | Sequence[str],
+        *,
+        offset: int = 0,
+        retprobe: bool | None = None,
+        cookie: int = 0,
+        mode: ProbeMode | None = None,
+    ) -> Link:
+        """Run where the kernel's ``function`` is entered, or at the instruction ``offset`` in it.
+
+        Of several names, the first that this kernel has counts; a module's is "module:function".
+        With ``retprobe`` (unless given: where the section is "kretprobe"), where it returns.
+        ``cookie`` is what bpf_get_attach_cookie() gives there (Linux 5.15).  ``mode`` is the newest
+        that the kernel has unless given; it takes libbpf 1.2.
+
+        AttachError: no function of that name, several, or none that can be probed.  Linux 4.17;
+        CAP_BPF and CAP_PERFMON.
+        """
+        from pybpf.hooks import tracing
+
+        name, at_return = tracing.first_known(function), self._at_return(retprobe)
+        return self._attached_by_libbpf(
+            f"{'kretprobe' if at_return else 'kprobe'} {name}",
+            lambda what, program: tracing.attach_kprobe(
+                what, program, name, offset, at_return, cookie, mode or 0
+            ),
         )

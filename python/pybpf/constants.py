@@ -194,6 +194,18 @@ class CgroupIterOrder(KernelEnum):
     CHILDREN = 5
 
 
+class ProbeMode(KernelEnum):
+    """How a kprobe or uprobe is made: ``enum probe_attach_mode`` of libbpf.
+
+    LEGACY by a line in a file of tracefs, PERF as a perf event of this process's, LINK as a perf
+    event with a link of the kernel's (Linux 5.15).
+    """
+
+    LEGACY = 1
+    PERF = 2
+    LINK = 3
+
+
 class XdpMode(KernelEnum):
     """Where XDP programs run: ``XDP_FLAGS_*_MODE``."""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,6 +13,8 @@ from pybpf.errors import Error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_EVENT_SOURCES = "/sys/bus/event_source/devices"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,18 @@ def has_enumerator(enum: str, name: str) -> Callable[[], bool | None]:
     return probe
 
 
+def has_event_source(name: str) -> Callable[[], bool | None]:
+    """A probe: whether perf can open events of that source, such as "kprobe"."""
+
+    def probe() -> bool | None:
+        return (
+            os.path.exists(f"{_EVENT_SOURCES}/{name}") if os.path.exists(_EVENT_SOURCES) else None
+        )
+
+    return probe
+
+
+KPROBE = Feature("kprobes", "4.17", has_event_source("kprobe"))
 PERF_COOKIE = Feature(
     "cookies of tracepoints, probes and perf events", "5.15", has_type("struct bpf_perf_link")
 )

@@ -8,7 +8,7 @@ import os
 
 from pybpf import _native
 from pybpf._native import Runs, ffi, lib
-from pybpf.attaching import DescriptorHooks, UserspaceHooks
+from pybpf.attaching import DescriptorHooks, KernelHooks, UserspaceHooks
 from pybpf.errors import (
     ENOTSUPP,
     AttachError,
@@ -238,7 +238,7 @@ class Program(KernelObject, DescriptorHooks, Runs):
         return ""
 
 
-class ObjectProgram(Declared, Program, UserspaceHooks):
+class ObjectProgram(Declared, Program, KernelHooks, UserspaceHooks):
     """A program that an object holds: configurable until load(), then a Program that can attach.
 
     Its descriptor belongs to the object and ends with it.  Setting a property after load() is a

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -175,6 +176,21 @@ def watched_process():
     """The program watched.c, running."""
     with watched.Process() as process:
         yield process
+
+
+@pytest.fixture
+def tracer(bpf_object):
+    """tracer(NAME): that program of tracing.bpf.c, loaded, to count what this process does."""
+    with contextlib.ExitStack() as objects:
+
+        def load(name):
+            obj = objects.enter_context(pybpf.open(bpf_object("tracing")))
+            obj.programs[name].autoload = True
+            obj.load()
+            obj.bss.process = os.getpid()
+            return obj.programs[name]
+
+        yield load
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ LAYERS = [
     {"go_functions"},
     {"functions"},
     {"hooks.linking"},
-    {"hooks", "hooks.network"},
+    {"hooks", "hooks.network", "hooks.tracing"},
     {
         "type_changes",
         "layout",

@@ -22,22 +22,32 @@ if TYPE_CHECKING:
 _NOT_PERMITTED = (errno.EPERM, errno.EACCES)
 
 
+def require_libbpf(present: bool, words: str, version: str, what: str) -> None:
+    """NotSupportedError where the libbpf that pybpf was built with is older than what it takes."""
+    if not present:
+        built = "{}.{}".format(*_native.version())
+        hint = f"{words} need libbpf {version}; this pybpf is built with {built}"
+        raise NotSupportedError("attach", what, errno.EOPNOTSUPP, hint=hint)
+
+
 def refusal(
-    feature: Feature | None = None,
+    feature: Feature | tuple[Feature, ...] = (),
     needed: tuple[str, ...] = ("CAP_BPF", "CAP_NET_ADMIN"),
     hint: Callable[[int], str] | None = None,
 ) -> Refusal:
     """The error of an attempt at a hook that takes ``feature`` and the ``needed`` capabilities.
 
-    NotSupportedError where this kernel lacks the feature, PrivilegeError where this process lacks a
-    capability, otherwise AttachError with what ``hint`` says of the errno.
+    NotSupportedError where this kernel lacks it, or one of several features, PrivilegeError where
+    this process lacks a capability, otherwise AttachError with what ``hint`` says of the errno.
     """
     explain = explained(AttachError, hint, needed)
+    features = feature if isinstance(feature, tuple) else (feature,)
 
     def refuse(operation: str, target: str, number: int, detail: str, log: str) -> KernelError:
-        if feature is not None and number not in _NOT_PERMITTED and feature.is_missing():
-            advice = f"this kernel has no {feature}, or was built without"
-            return NotSupportedError(operation, target, number, detail, log, advice)
+        for each in () if number in _NOT_PERMITTED else features:
+            if each.is_missing():
+                advice = f"this kernel has no {each}, or was built without"
+                return NotSupportedError(operation, target, number, detail, log, advice)
         return explain(operation, target, number, detail, log)
 
     return refuse

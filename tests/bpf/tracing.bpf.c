@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/* A program for each way to trace the kernel: counts what one process does. */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+pid_t process;
+long hits;
+long cookies; /* the sum of those seen */
+
+static bool is_watched(void)
+{
+	return bpf_get_current_pid_tgid() >> 32 == process;
+}
+
+static int hit(void)
+{
+	if (is_watched())
+		__sync_fetch_and_add(&hits, 1);
+	return 0;
+}
+
+static __always_inline int hit_with_cookie(void *ctx)
+{
+	if (is_watched())
+		__sync_fetch_and_add(&cookies, bpf_get_attach_cookie(ctx));
+	return hit();
+}
+
+#define COUNTER(name, section)                 \
+	SEC("?" section)                       \
+	int name(void *ctx)                    \
+	{                                      \
+		return hit();                  \
+	}                                      \
+                                               \
+	SEC("?" section)                       \
+	int name##_cookie(void *ctx)           \
+	{                                      \
+		return hit_with_cookie(ctx);   \
+	}
+
+COUNTER(kprobe, "kprobe")
+COUNTER(kretprobe, "kretprobe")
+
+char _license[] SEC("license") = "GPL";
