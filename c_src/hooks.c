@@ -71,6 +71,30 @@ int pybpf_attach_kprobe(const struct bpf_program *program, const char *function,
 	return stored(bpf_program__attach_kprobe_opts(program, function, &opts), place);
 }
 
+int pybpf_attach_kprobe_multi(const struct bpf_program *program,
+			      const struct pybpf_functions *functions, bool retprobe, bool session,
+			      struct bpf_link **place)
+{
+	LIBBPF_OPTS(bpf_kprobe_multi_opts, opts, .syms = functions->names,
+		    .cookies = functions->cookies, .cnt = functions->count, .retprobe = retprobe);
+
+#if PYBPF_HAS_KPROBE_SESSION
+	opts.session = session;
+#else
+	(void)session;
+#endif
+	return stored(bpf_program__attach_kprobe_multi_opts(program, functions->pattern, &opts),
+		      place);
+}
+
+int pybpf_attach_ksyscall(const struct bpf_program *program, const char *name, bool retprobe,
+			  uint64_t cookie, struct bpf_link **place)
+{
+	LIBBPF_OPTS(bpf_ksyscall_opts, opts, .retprobe = retprobe, .bpf_cookie = cookie);
+
+	return stored(bpf_program__attach_ksyscall(program, name, &opts), place);
+}
+
 int pybpf_register(const struct bpf_map *map, struct bpf_link **place)
 {
 	return stored(bpf_map__attach_struct_ops(map), place);

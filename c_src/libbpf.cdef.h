@@ -211,6 +211,17 @@ int pybpf_attach_perf_event(const struct bpf_program *, int, uint64_t, struct bp
 int pybpf_attach_kprobe(const struct bpf_program *, const char *, size_t, bool, uint64_t, int,
 			struct bpf_link **);
 #define PYBPF_HAS_PROBE_MODES ...
+struct pybpf_functions {
+	const char *pattern;
+	const char **names;
+	const unsigned long long *cookies;
+	size_t count;
+};
+int pybpf_attach_kprobe_multi(const struct bpf_program *, const struct pybpf_functions *, bool, bool,
+			      struct bpf_link **);
+#define PYBPF_HAS_KPROBE_SESSION ...
+int pybpf_attach_ksyscall(const struct bpf_program *, const char *, bool, uint64_t,
+			  struct bpf_link **);
 int pybpf_register(const struct bpf_map *, struct bpf_link **);
 struct pybpf_uprobe_options {
 	uint64_t cookie;

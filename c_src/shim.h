@@ -89,6 +89,22 @@ int pybpf_attach_perf_event(const struct bpf_program *program, int event, uint64
 int pybpf_attach_kprobe(const struct bpf_program *program, const char *function, size_t offset,
 			bool retprobe, uint64_t cookie, int mode, struct bpf_link **place);
 #define PYBPF_HAS_PROBE_MODES LIBBPF_AT_LEAST(1, 2)
+
+/* Those that match the pattern; or, where that is NULL, `count` by name, cookies NULL or as many. */
+struct pybpf_functions {
+	const char *pattern;
+	const char **names;
+	const __u64 *cookies;
+	size_t count;
+};
+
+/* session is disregarded unless PYBPF_HAS_KPROBE_SESSION. */
+int pybpf_attach_kprobe_multi(const struct bpf_program *program,
+			      const struct pybpf_functions *functions, bool retprobe, bool session,
+			      struct bpf_link **place);
+#define PYBPF_HAS_KPROBE_SESSION LIBBPF_AT_LEAST(1, 5)
+int pybpf_attach_ksyscall(const struct bpf_program *program, const char *name, bool retprobe,
+			  uint64_t cookie, struct bpf_link **place);
 int pybpf_register(const struct bpf_map *map, struct bpf_link **place);
 
 /* Probes in programs of user space; pid -1 is all processes, offsets are those in the file. */

@@ -187,12 +187,55 @@ class KernelHooks(LibbpfHooks):
         AttachError: no function of that name, several, or none that can be probed.  Linux 4.17;
         CAP_BPF and CAP_PERFMON.
         """
-        from pybpf.hooks import tracing
+        from pybpf.hooks import kprobes
 
-        name, at_return = tracing.first_known(function), self._at_return(retprobe)
+        name, at_return = kprobes.first_known(function), self._at_return(retprobe)
         return self._attached_by_libbpf(
             f"{'kretprobe' if at_return else 'kprobe'} {name}",
-            lambda what, program: tracing.attach_kprobe(
+            lambda what, program: kprobes.attach_kprobe(
                 what, program, name, offset, at_return, cookie, mode or 0
             ),
+        )
+
+    def attach_kprobe_multi(
+        self,
+        functions: str | Sequence[str],
+        *,
+        retprobe: bool | None = None,
+        cookies: Sequence[int] | None = None,
+    ) -> Link:
+        """Run where any of many functions of the kernel is entered: one link, made in one step.
+
+        ``functions`` is a pattern ("tcp_*"; * and ? match as in shells) or a list of names, which
+        can come with a list of ``cookies``, one for each.  What counts is what ftrace can trace.
+        With ``retprobe`` (unless given: where the section is "kretprobe.multi"), where they return.
+        A program of section "kprobe.session" runs at both, at the return unless it returned 1 at
+        the entry; it takes libbpf 1.5.
+
+        AttachError where a name is none, or nothing matches.  Linux 5.18, sessions 6.10; CAP_BPF
+        and CAP_PERFMON.
+        """
+        from pybpf.hooks import kprobes
+
+        at_return = self._at_return(retprobe)
+        return self._attached_by_libbpf(
+            kprobes.words_for(functions),
+            lambda what, program: kprobes.attach_kprobe_multi(
+                what, program, functions, at_return, cookies
+            ),
+        )
+
+    def attach_ksyscall(self, name: str, *, retprobe: bool | None = None, cookie: int = 0) -> Link:
+        """Run where the system call ``name`` ("openat") is entered, whatever its function is named.
+
+        With ``retprobe`` (unless given: where the section is "kretsyscall"), where it returns.
+        Calls of 32-bit programs are others, and not seen.  ``cookie`` and the rest as in
+        attach_kprobe().
+        """
+        from pybpf.hooks import kprobes
+
+        at_return = self._at_return(retprobe)
+        return self._attached_by_libbpf(
+            f"{'kretsyscall' if at_return else 'ksyscall'} {name}",
+            lambda what, program: kprobes.attach_ksyscall(what, program, name, at_return, cookie),
         )

@@ -79,16 +79,26 @@ def has_event_source(name: str) -> Callable[[], bool | None]:
     """A probe: whether perf can open events of that source, such as "kprobe"."""
 
     def probe() -> bool | None:
-        return (
-            os.path.exists(f"{_EVENT_SOURCES}/{name}") if os.path.exists(_EVENT_SOURCES) else None
-        )
+        if not os.path.exists(_EVENT_SOURCES):
+            return None  # no sysfs here
+        return os.path.exists(f"{_EVENT_SOURCES}/{name}")
 
     return probe
 
 
 KPROBE = Feature("kprobes", "4.17", has_event_source("kprobe"))
-PERF_COOKIE = Feature(
-    "cookies of tracepoints, probes and perf events", "5.15", has_type("struct bpf_perf_link")
+KPROBE_MULTI = Feature(
+    "kprobes of many functions", "5.18", has_type("struct bpf_kprobe_multi_link")
+)
+KPROBE_SESSION = Feature(
+    "sessions of kprobes",
+    "6.10",
+    has_enumerator("enum bpf_attach_type", "BPF_TRACE_KPROBE_SESSION"),
+)
+PERF_LINK = Feature(
+    "links and cookies of tracepoints, probes and perf events",
+    "5.15",
+    has_type("struct bpf_perf_link"),
 )
 UPROBE_MULTI = Feature("links of many uprobes", "6.6", has_type("struct bpf_uprobe_multi_link"))
 UPROBE_SESSION = Feature(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
-/* A program for each way to trace the kernel: counts what one process does. */
+/* A program for each way to trace the kernel: counts what one process of one thread does. */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
@@ -16,14 +16,14 @@ static bool is_watched(void)
 static int hit(void)
 {
 	if (is_watched())
-		__sync_fetch_and_add(&hits, 1);
+		hits++;
 	return 0;
 }
 
 static __always_inline int hit_with_cookie(void *ctx)
 {
 	if (is_watched())
-		__sync_fetch_and_add(&cookies, bpf_get_attach_cookie(ctx));
+		cookies += bpf_get_attach_cookie(ctx);
 	return hit();
 }
 
@@ -42,5 +42,10 @@ static __always_inline int hit_with_cookie(void *ctx)
 
 COUNTER(kprobe, "kprobe")
 COUNTER(kretprobe, "kretprobe")
+COUNTER(kprobe_multi, "kprobe.multi")
+COUNTER(kretprobe_multi, "kretprobe.multi")
+COUNTER(kprobe_session, "kprobe.session")
+COUNTER(ksyscall, "ksyscall")
+COUNTER(kretsyscall, "kretsyscall")
 
 char _license[] SEC("license") = "GPL";

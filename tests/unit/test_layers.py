@@ -35,7 +35,7 @@ LAYERS = [
     {"go_functions"},
     {"functions"},
     {"hooks.linking"},
-    {"hooks", "hooks.network", "hooks.tracing"},
+    {"hooks", "hooks.network", "hooks.kprobes"},
     {
         "type_changes",
         "layout",

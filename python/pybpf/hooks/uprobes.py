@@ -106,7 +106,7 @@ def one_or_all(pid: int | None) -> int:
 def refusal(code: int, hint: Callable[[int], str]) -> Refusal:
     """The error of libbpf's ``code``: only EOPNOTSUPP is due to a kernel without cookies."""
     if code == -errno.EOPNOTSUPP:
-        return linking.refusal(features.PERF_COOKIE, NEEDED, hint)
+        return linking.refusal(features.PERF_LINK, NEEDED, hint)
     return linking.refusal(needed=NEEDED, hint=hint)
 
 
