@@ -9,13 +9,15 @@
 
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/perf_event.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef BPF_LINK_CREATE_
+/* which older headers lack */
 #define BPF_LINK_CREATE_ 28
 #define BPF_LINK_UPDATE_ 29
-#endif
+#define BPF_PERF_EVENT_ 41
 
 /* ---- by libbpf ----------------------------------------------------------------------------------- */
 
@@ -30,14 +32,6 @@ static int stored(struct bpf_link *link, struct bpf_link **place)
 int pybpf_attach(const struct bpf_program *program, struct bpf_link **place)
 {
 	return stored(bpf_program__attach(program), place);
-}
-
-int pybpf_attach_perf_event(const struct bpf_program *program, int event, uint64_t cookie,
-			    struct bpf_link **place)
-{
-	LIBBPF_OPTS(bpf_perf_event_opts, opts, .bpf_cookie = cookie);
-
-	return stored(bpf_program__attach_perf_event_opts(program, event, &opts), place);
 }
 
 int pybpf_attach_uprobe(const struct bpf_program *program, int pid, const char *path, size_t offset,
@@ -115,6 +109,58 @@ int pybpf_link_create(const struct pybpf_link_request *request, int *place)
 		return -errno;
 	*place = (int)fd;
 	return 0;
+}
+
+int pybpf_raw_tracepoint_open(const char *name, int program, uint64_t cookie, int *place)
+{
+	struct {
+		uint64_t name;
+		uint32_t program, padding;
+		uint64_t cookie;
+	} attr = {(uint64_t)(uintptr_t)name, (uint32_t)program, 0, cookie};
+	long fd = bpf(BPF_RAW_TRACEPOINT_OPEN, &attr, sizeof(attr));
+
+	if (fd < 0)
+		return -errno;
+	*place = (int)fd;
+	return 0;
+}
+
+int pybpf_perf_open(const struct pybpf_perf_request *request, int *place)
+{
+	struct perf_event_attr attr = {
+		.size = sizeof(attr),
+		.type = request->type,
+		.config = request->config,
+		.sample_period = request->sample,
+		.freq = request->is_frequency,
+		.inherit = request->inherit,
+		.disabled = true,
+	};
+	long fd = syscall(__NR_perf_event_open, &attr, request->pid, request->cpu, -1,
+			  PERF_FLAG_FD_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	*place = (int)fd;
+	return 0;
+}
+
+int pybpf_perf_attach(int event, int program, uint64_t cookie, int *link)
+{
+	struct pybpf_link_request request = {
+		.prog_fd = (uint32_t)program,
+		.target = (uint32_t)event,
+		.attach_type = BPF_PERF_EVENT_,
+		.perf_event.cookie = cookie,
+	};
+	int err = pybpf_link_create(&request, link);
+
+	if (err == -EINVAL && !cookie) /* before Linux 5.15 there are no such links */
+		err = ioctl(event, PERF_EVENT_IOC_SET_BPF, program) < 0 ? -errno : 0;
+	if (!err && ioctl(event, PERF_EVENT_IOC_ENABLE, 0) < 0)
+		err = -errno;
+	return err;
 }
 
 int pybpf_link_update(int link_fd, int new_fd, int old_fd, uint32_t flags)

@@ -207,7 +207,6 @@ struct pybpf_iter_info {
 int pybpf_stream_read(int, uint32_t, char *, uint32_t);
 
 int pybpf_attach(const struct bpf_program *, struct bpf_link **);
-int pybpf_attach_perf_event(const struct bpf_program *, int, uint64_t, struct bpf_link **);
 int pybpf_attach_kprobe(const struct bpf_program *, const char *, size_t, bool, uint64_t, int,
 			struct bpf_link **);
 #define PYBPF_HAS_PROBE_MODES ...
@@ -259,10 +258,18 @@ struct pybpf_link_request {
 	};
 };
 int pybpf_link_create(const struct pybpf_link_request *, int *);
+int pybpf_raw_tracepoint_open(const char *, int, uint64_t, int *);
+struct pybpf_perf_request {
+	uint32_t type;
+	uint64_t config, sample;
+	bool is_frequency, inherit;
+	int pid, cpu;
+};
+int pybpf_perf_open(const struct pybpf_perf_request *, int *);
+int pybpf_perf_attach(int, int, uint64_t, int *);
 int pybpf_link_update(int, int, int, uint32_t);
 
 int pybpf_tracefs_open(void);
-int pybpf_perf_tracepoint(uint64_t);
 
 struct pybpf_place {
 	void *memory;

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
-#include <linux/perf_event.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -325,17 +324,4 @@ int pybpf_tracefs_open(void)
 		err = -errno;
 	close(context);
 	return err ? err : mount;
-}
-
-int pybpf_perf_tracepoint(uint64_t id)
-{
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_TRACEPOINT,
-		.size = sizeof(attr),
-		.config = id,
-	};
-	/* as libbpf does: all processes, and CPU 0 only, since a BPF program on it runs on every CPU */
-	int fd = (int)syscall(__NR_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
-
-	return fd < 0 ? -errno : fd;
 }

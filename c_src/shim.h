@@ -67,10 +67,8 @@ int pybpf_map_create(const struct pybpf_map_options *options);
 void *pybpf_arena_map(int fd, size_t size, uint64_t address);
 void pybpf_arena_unmap(void *start, size_t size);
 
-/* A tracefs that is mounted nowhere, by a descriptor of its root; and the perf event of a
- * tracepoint's number, which is read there. */
+/* A tracefs that is mounted nowhere, by a descriptor of its root. */
 int pybpf_tracefs_open(void);
-int pybpf_perf_tracepoint(uint64_t id);
 
 /* What the kernel tells of a link that stands for an iterator program, struct bpf_link_info. */
 struct pybpf_iter_info {
@@ -82,8 +80,6 @@ struct pybpf_iter_info {
 
 /* hooks.c: attach; 0 and the link stored, or a negative errno. */
 int pybpf_attach(const struct bpf_program *program, struct bpf_link **place);
-int pybpf_attach_perf_event(const struct bpf_program *program, int event, uint64_t cookie,
-			    struct bpf_link **place);
 /* mode: an enum probe_attach_mode, 0 to let libbpf choose; disregarded unless
  * PYBPF_HAS_PROBE_MODES. */
 int pybpf_attach_kprobe(const struct bpf_program *program, const char *function, size_t offset,
@@ -150,6 +146,23 @@ struct pybpf_link_request {
 };
 
 int pybpf_link_create(const struct pybpf_link_request *request, int *place);
+
+/* A raw tracepoint by name; or, where that is NULL, what the program was loaded for. */
+int pybpf_raw_tracepoint_open(const char *name, int program, uint64_t cookie, int *place);
+
+/* A perf event, which counts nothing yet: of a process (or -1) on a CPU (or -1).  `sample` is how
+ * often to interrupt, by time or by events. */
+struct pybpf_perf_request {
+	uint32_t type;
+	uint64_t config, sample;
+	bool is_frequency, inherit;
+	int pid, cpu;
+};
+
+int pybpf_perf_open(const struct pybpf_perf_request *request, int *place);
+
+/* Have the event run the program, and begin; by a link where the kernel has them for events. */
+int pybpf_perf_attach(int event, int program, uint64_t cookie, int *link);
 
 /* Put another program, or struct_ops map, in the place of a link's. */
 int pybpf_link_update(int link_fd, int new_fd, int old_fd, uint32_t flags);

@@ -62,6 +62,11 @@ if TYPE_CHECKING:
         LinkType,
         MapFlags,
         MapType,
+        PerfCache,
+        PerfCacheOp,
+        PerfCacheResult,
+        PerfHardware,
+        PerfSoftware,
         ProbeMode,
         ProgramType,
         UpdateFlags,
@@ -69,6 +74,7 @@ if TYPE_CHECKING:
     )
     from pybpf.events import Reader
     from pybpf.headers import get_include
+    from pybpf.hooks.perf import PerfEvent
     from pybpf.inventory import enable_stats, links, maps, owners, programs
     from pybpf.iteration import Iteration
     from pybpf.layout import Chars, Struct
@@ -115,6 +121,12 @@ __all__ = [
     "ObjectNotFoundError",
     "ObjectProgram",
     "PerCpu",
+    "PerfCache",
+    "PerfCacheOp",
+    "PerfCacheResult",
+    "PerfEvent",
+    "PerfHardware",
+    "PerfSoftware",
     "PinError",
     "PrivilegeError",
     "ProbeMode",
@@ -163,6 +175,12 @@ _LATE = {
     "MapFlags": "constants",
     "MapType": "constants",
     "PerCpu": "codec",
+    "PerfCache": "constants",
+    "PerfCacheOp": "constants",
+    "PerfCacheResult": "constants",
+    "PerfEvent": "hooks.perf",
+    "PerfHardware": "constants",
+    "PerfSoftware": "constants",
     "ProbeMode": "constants",
     "ProgramType": "constants",
     "Reader": "events",

@@ -7,11 +7,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     import re
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from pybpf.constants import AttachType, ProbeMode, XdpMode
     from pybpf.holds import Hold
+    from pybpf.hooks.perf import PerfEvent
     from pybpf.link import Link
 
 
@@ -34,6 +35,84 @@ class DescriptorHooks:
         chosen = XdpMode.ANY if mode is None else mode
         return self._attached(
             f"XDP of {device}", lambda what, fd: network.attach_xdp(what, fd, device, chosen)
+        )
+
+    def attach_tracepoint(self, category: str, name: str, *, cookie: int = 0) -> Link:
+        """Run where the kernel passes its tracepoint ``name`` of ``category`` ("sched").
+
+        ``cookie`` is what bpf_get_attach_cookie() gives there (Linux 5.15).  Works where tracefs is
+        not mounted, too (Linux 5.2).  AttachError where there is none, or the program reads more
+        than it has.  Linux 4.7; CAP_BPF, CAP_PERFMON, and root to read tracefs.
+        """
+        from pybpf.hooks import tracing
+
+        return self._attached(
+            f"tracepoint {category}/{name}",
+            lambda what, fd: tracing.attach_tracepoint(what, fd, category, name, cookie),
+        )
+
+    def attach_raw_tracepoint(self, name: str, *, cookie: int = 0) -> Link:
+        """Run where the kernel passes its tracepoint ``name``, with its arguments as they are.
+
+        For programs of section "raw_tp"; those of "tp_btf" know theirs, see attach_trace().
+        ``cookie`` as in attach_tracepoint() (Linux 6.10).  AttachError where there is none, or the
+        program reads more than it has.  Linux 4.17; CAP_BPF and CAP_PERFMON.
+        """
+        from pybpf.hooks import tracing
+
+        return self._attached(
+            f"raw tracepoint {name}",
+            lambda what, fd: tracing.attach_raw_tracepoint(what, fd, name, cookie),
+        )
+
+    def attach_perf_event(
+        self,
+        event: PerfEvent,
+        *,
+        frequency: int | None = None,
+        period: int | None = None,
+        cpu: int | None = None,
+        pid: int | None = None,
+        inherit: bool = False,
+        cookie: int = 0,
+    ) -> Link:
+        """Run each time that ``event`` has come about so often, on one CPU or for one thread.
+
+        Either ``frequency`` times a second or so, or each ``period`` events.  ``cpu`` alone counts
+        all that runs there; ``pid``, a thread's number (0: the one that calls), counts that one
+        wherever it runs, or on ``cpu`` alone.  With ``inherit``, threads and processes that it
+        starts from then on as well.  ``cookie`` as in attach_tracepoint().
+
+        NotSupportedError where this machine does not count that; AttachError for a process or CPU
+        that is not there, or a frequency above kernel.perf_event_max_sample_rate.  Before Linux
+        5.15 the link cannot be pinned.  Linux 4.9; CAP_BPF and CAP_PERFMON.
+        """
+        from pybpf.hooks import perf
+
+        request = perf.request(event, frequency, period) | perf.place(cpu, pid, inherit)
+        return self._attached(
+            perf.words_for(event, cpu, pid),
+            lambda what, fd: perf.attach_perf_event(what, fd, request, cookie),
+        )
+
+    def attach_perf_events(
+        self,
+        event: PerfEvent,
+        *,
+        frequency: int | None = None,
+        period: int | None = None,
+        cpus: Iterable[int] | None = None,
+        cookie: int = 0,
+    ) -> Link:
+        """As attach_perf_event(), on each of ``cpus``: unless given, all that are online now.
+
+        They are one link, which cannot be pinned.
+        """
+        from pybpf.hooks import perf
+
+        request = perf.request(event, frequency, period)
+        return self._attached(
+            str(event), lambda what, fd: perf.attach_to_each(what, fd, request, cpus, cookie)
         )
 
 

@@ -194,6 +194,65 @@ class CgroupIterOrder(KernelEnum):
     CHILDREN = 5
 
 
+class PerfHardware(KernelEnum):
+    """What a processor counts, by a common name: ``enum perf_hw_id``."""
+
+    CPU_CYCLES = 0
+    INSTRUCTIONS = 1
+    CACHE_REFERENCES = 2
+    CACHE_MISSES = 3
+    BRANCH_INSTRUCTIONS = 4
+    BRANCH_MISSES = 5
+    BUS_CYCLES = 6
+    STALLED_CYCLES_FRONTEND = 7
+    STALLED_CYCLES_BACKEND = 8
+    REF_CPU_CYCLES = 9
+
+
+class PerfSoftware(KernelEnum):
+    """What the kernel itself counts: ``enum perf_sw_ids``."""
+
+    CPU_CLOCK = 0
+    TASK_CLOCK = 1
+    PAGE_FAULTS = 2
+    CONTEXT_SWITCHES = 3
+    CPU_MIGRATIONS = 4
+    PAGE_FAULTS_MIN = 5
+    PAGE_FAULTS_MAJ = 6
+    ALIGNMENT_FAULTS = 7
+    EMULATION_FAULTS = 8
+    DUMMY = 9
+    BPF_OUTPUT = 10
+    CGROUP_SWITCHES = 11
+
+
+class PerfCache(KernelEnum):
+    """The caches of a processor: ``enum perf_hw_cache_id``."""
+
+    L1D = 0
+    L1I = 1
+    LL = 2
+    DTLB = 3
+    ITLB = 4
+    BPU = 5
+    NODE = 6
+
+
+class PerfCacheOp(KernelEnum):
+    """What is done with a cache: ``enum perf_hw_cache_op_id``."""
+
+    READ = 0
+    WRITE = 1
+    PREFETCH = 2
+
+
+class PerfCacheResult(KernelEnum):
+    """What comes of it: ``enum perf_hw_cache_op_result_id``."""
+
+    ACCESS = 0
+    MISS = 1
+
+
 class ProbeMode(KernelEnum):
     """How a kprobe or uprobe is made: ``enum probe_attach_mode`` of libbpf.
 

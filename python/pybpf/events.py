@@ -26,8 +26,8 @@ from pybpf.errors import (
 )
 from pybpf.kernel import explained
 from pybpf.record_sources import (
+    cpus_with_a_place,
     memory_hint,
-    online_cpus,
     perf_needs,
     perf_options,
     require_perf,
@@ -184,7 +184,7 @@ class Reader(Records, Closable):
     def _add_perf_rings(self, source: Source, perf: PerfOptions) -> None:
         refusal = explained(KernelError, lambda code: memory_hint(code, perf[0]), perf_needs())
         with source.map._borrow_fd() as fd:
-            for cpu in online_cpus(source.map.max_entries):
+            for cpu in cpus_with_a_place(source.map.max_entries):
                 code = self._add_perf(fd, cpu, *perf)
                 what = f"perf event array {source.name!r} on CPU {cpu}"
                 self._waiter.add(_native.check(code, "read", what, refusal))

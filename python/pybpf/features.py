@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 
-from pybpf.btf import Btf, Enum
+from pybpf.btf import Btf, Composite, Enum
 from pybpf.errors import Error
 
 TYPE_CHECKING = False
@@ -60,6 +60,20 @@ def has_type(*names: str) -> Callable[[], bool | None]:
     return probe
 
 
+def has_member(structure: str, name: str) -> Callable[[], bool | None]:
+    """A probe: whether the kernel's BTF has that member of "struct tcx_link" or others."""
+
+    def probe() -> bool | None:
+        btf = _kernel_btf()
+        if btf is None:
+            return None
+        if structure not in btf or not isinstance(found := btf[structure], Composite):
+            return False
+        return any(member.name == name for member in found.members)
+
+    return probe
+
+
 def has_enumerator(enum: str, name: str) -> Callable[[], bool | None]:
     """A probe: whether the kernel's BTF has that enumerator of "enum bpf_attach_type" or others."""
 
@@ -94,6 +108,9 @@ KPROBE_SESSION = Feature(
     "sessions of kprobes",
     "6.10",
     has_enumerator("enum bpf_attach_type", "BPF_TRACE_KPROBE_SESSION"),
+)
+RAW_TRACEPOINT_COOKIE = Feature(
+    "cookies of raw tracepoints", "6.10", has_member("struct bpf_raw_tp_link", "cookie")
 )
 PERF_LINK = Feature(
     "links and cookies of tracepoints, probes and perf events",

@@ -152,3 +152,13 @@ class SeveralHolds(Hold):
 
     def _end_in_fork(self) -> None:
         self._end()
+
+
+class EventHold(FdHold):
+    """A perf event's descriptor, with which a program on it ends.
+
+    That is all where the kernel has no links of events, before Linux 5.15.
+    """
+
+    def fileno(self) -> int:
+        return -1

@@ -119,6 +119,21 @@ def explained(
     return refusal
 
 
+# ---- processors ----------------------------------------------------------------------------------
+
+
+def online_cpus() -> list[int]:
+    """The numbers of the CPUs that run."""
+    with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
+        return cpu_numbers(file.read())
+
+
+def cpu_numbers(text: str) -> list[int]:
+    """Those in the kernel's lists, such as "0,2-3"."""
+    parts = [part.split("-") for part in text.strip().split(",")]
+    return [cpu for part in parts for cpu in range(int(part[0]), int(part[-1]) + 1)]
+
+
 # ---- file systems --------------------------------------------------------------------------------
 
 

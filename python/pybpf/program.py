@@ -405,16 +405,15 @@ class ObjectProgram(Declared, Program, KernelHooks, UserspaceHooks):
         CAP_NET_ADMIN for networking.  Works for tracepoints where tracefs is not mounted, too
         (Linux 5.2).
         """
+        if (tracepoint := self._tracepoint()) and not has_tracefs():
+            return self.attach_tracepoint(*tracepoint)
         what = f"program {self._name!r} to {self._section}"
         is_usdt = self._section.lstrip("?").startswith("usdt")
         hold = UsdtHold() if is_usdt else LibbpfHold()
         with self._owner._attaching, self._borrow_fd():
             self._require_whole_hook(what)
             _native.listen()
-            if self._tracepoint() and not has_tracefs():
-                code = self._attach_hidden_tracepoint(what, hold)
-            else:
-                code = lib.pybpf_attach(self._pointer, hold.place)
+            code = lib.pybpf_attach(self._pointer, hold.place)
             _native.check(code, "attach", what, self._attach_refused)
         return self._new_link(hold, what, lambda other: other.attach())
 
@@ -479,27 +478,11 @@ class ObjectProgram(Declared, Program, KernelHooks, UserspaceHooks):
             what, target = f"program {self._name!r}", self._iter_target()
             return iteration.run(fd, what, target, given, type, lambda: self._owner.btf)
 
-    def _tracepoint(self) -> str | None:
-        """ "sched/sched_switch" for a program of section tp/sched/sched_switch, None for others."""
+    def _tracepoint(self) -> tuple[str, str] | None:
+        """("sched", "sched_switch") for one of section tp/sched/sched_switch, None for others."""
         parts = self._section.lstrip("?").split("/")
         is_one = len(parts) == 3 and parts[0] in ("tp", "tracepoint")
-        return "/".join(parts[1:]) if is_one else None
-
-    def _attach_hidden_tracepoint(self, what: str, hold: LibbpfHold) -> int:
-        """What libbpf does for tracepoints, through a tracefs that is mounted nowhere."""
-        from pybpf import tracefs
-
-        refuse = self._attach_refused
-        event = tracefs.open_hidden(f"events/{self._tracepoint()}/id", 0, "attach", what, refuse)
-        try:
-            number = int(os.read(event, 32))
-        finally:
-            os.close(event)
-        fd = _native.check(lib.pybpf_perf_tracepoint(number), "attach", what, refuse)
-        code = int(lib.pybpf_attach_perf_event(self._pointer, fd, 0, hold.place))
-        if code < 0:
-            os.close(fd)
-        return code
+        return (parts[1], parts[2]) if is_one else None
 
     def _attach_refused(
         self, operation: str, target: str, errno: int, detail: str, log: str

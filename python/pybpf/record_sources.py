@@ -12,6 +12,7 @@ from operator import index
 from pybpf import map_kinds, record_types
 from pybpf.constants import MapType
 from pybpf.errors import LayoutError, NotFoundError, NotSupportedError
+from pybpf.kernel import online_cpus
 from pybpf.map import Map
 from pybpf.object_map import ObjectMap
 
@@ -183,13 +184,6 @@ def whole(name: str, number: int) -> int:
         raise TypeError(f"{name} is a whole number, not {number!r}") from None
 
 
-def online_cpus(most: int) -> list[int]:
+def cpus_with_a_place(most: int) -> list[int]:
     """The numbers of the CPUs that run, as far as a map of ``most`` entries has places for them."""
-    with open("/sys/devices/system/cpu/online") as file:
-        return [cpu for cpu in _cpu_numbers(file.read()) if cpu < most]
-
-
-def _cpu_numbers(text: str) -> list[int]:
-    """Those in the kernel's lists, such as "0,2-3"."""
-    parts = [part.split("-") for part in text.strip().split(",")]
-    return [cpu for part in parts for cpu in range(int(part[0]), int(part[-1]) + 1)]
+    return [cpu for cpu in online_cpus() if cpu < most]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FOLDERS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 
-def open_file(name: str, flags: int, target: str, refuse: Refusal) -> int:
+def open_file(name: str, flags: int, operation: str, target: str, refuse: Refusal) -> int:
     """A descriptor of the file ``name``, for reading; otherwise what ``refuse`` makes of it."""
     for folder in _FOLDERS:
         try:
@@ -23,11 +23,11 @@ def open_file(name: str, flags: int, target: str, refuse: Refusal) -> int:
         except (FileNotFoundError, NotADirectoryError):
             pass  # not mounted there
         except OSError as error:
-            raise refuse("open", target, error.errno or 0, "", "") from None
-    return open_hidden(name, flags, "open", target, refuse)
+            raise refuse(operation, target, error.errno or 0, "", "") from None
+    return _open_hidden(name, flags, operation, target, refuse)
 
 
-def open_hidden(name: str, flags: int, operation: str, target: str, refuse: Refusal) -> int:
+def _open_hidden(name: str, flags: int, operation: str, target: str, refuse: Refusal) -> int:
     """The same, of a tracefs of our own that is mounted nowhere (Linux 5.2, CAP_SYS_ADMIN)."""
     folder = _native.check(lib.pybpf_tracefs_open(), "open a tracefs for", target, refuse)
     try:

@@ -189,7 +189,7 @@ def trace_pipe(*, timeout: float | None = None) -> TracePipe:
 
 def _open() -> int:
     refuse = explained(KernelError, _open_hint, ("CAP_SYS_ADMIN",))
-    return tracefs.open_file("trace_pipe", os.O_NONBLOCK, "trace_pipe", refuse)
+    return tracefs.open_file("trace_pipe", os.O_NONBLOCK, "open", "trace_pipe", refuse)
 
 
 def _read(fd: int) -> list[bytes]:

@@ -48,4 +48,22 @@ COUNTER(kprobe_session, "kprobe.session")
 COUNTER(ksyscall, "ksyscall")
 COUNTER(kretsyscall, "kretsyscall")
 
+COUNTER(tracepoint, "tp")
+COUNTER(raw_tracepoint, "raw_tp")
+COUNTER(perf_event, "perf_event")
+
+/* read more than the tracepoint has */
+
+SEC("?tp")
+int tracepoint_greedy(__u64 *ctx)
+{
+	return ctx[100] != 0;
+}
+
+SEC("?raw_tp")
+int raw_tracepoint_greedy(__u64 *ctx)
+{
+	return ctx[11] != 0;
+}
+
 char _license[] SEC("license") = "GPL";

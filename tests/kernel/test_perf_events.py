@@ -28,7 +28,7 @@ from perf_records import (
     sequences,
     totals,
 )
-from pybpf import record_sources
+from pybpf.kernel import cpu_numbers
 from test_bad_input import assert_told_well, raised_by
 from test_concurrency import Worker, forks
 from test_ownership import in_child
@@ -528,9 +528,9 @@ def test_who_may_not_trace_is_told_what_that_takes(paranoid):
 
 
 def test_the_numbers_of_cpus():
-    assert record_sources._cpu_numbers("0\n") == [0]
-    assert record_sources._cpu_numbers("0-3\n") == [0, 1, 2, 3]
-    assert record_sources._cpu_numbers("0,2-3,7,10-11\n") == [0, 2, 3, 7, 10, 11]
+    assert cpu_numbers("0\n") == [0]
+    assert cpu_numbers("0-3\n") == [0, 1, 2, 3]
+    assert cpu_numbers("0,2-3,7,10-11\n") == [0, 2, 3, 7, 10, 11]
 
 
 def test_an_array_with_fewer_places_than_cpus(bpf_object):

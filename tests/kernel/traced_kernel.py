@@ -18,3 +18,10 @@ def seen(program, act=open_file, counter="hits"):
     before = variables[counter]
     act()
     return variables[counter] - before
+
+
+def rename():
+    """Give this process the name that it has."""
+    with open("/proc/self/comm", "r+") as comm:
+        name = comm.read()
+        comm.write(name)

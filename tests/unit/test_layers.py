@@ -35,7 +35,8 @@ LAYERS = [
     {"go_functions"},
     {"functions"},
     {"hooks.linking"},
-    {"hooks", "hooks.network", "hooks.kprobes"},
+    {"hooks.perf"},
+    {"hooks", "hooks.network", "hooks.kprobes", "hooks.tracing"},
     {
         "type_changes",
         "layout",

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _NOT_PERMITTED = (errno.EPERM, errno.EACCES)
 
 
+def _advice(feature: Feature) -> str:
+    return f"this kernel has no {feature}, or was built without"
+
+
 def require_libbpf(present: bool, words: str, version: str, what: str) -> None:
     """NotSupportedError where the libbpf that pybpf was built with is older than what it takes."""
     if not present:
@@ -46,8 +50,7 @@ def refusal(
     def refuse(operation: str, target: str, number: int, detail: str, log: str) -> KernelError:
         for each in () if number in _NOT_PERMITTED else features:
             if each.is_missing():
-                advice = f"this kernel has no {each}, or was built without"
-                return NotSupportedError(operation, target, number, detail, log, advice)
+                return NotSupportedError(operation, target, number, detail, log, _advice(each))
         return explain(operation, target, number, detail, log)
 
     return refuse
