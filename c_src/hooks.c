@@ -89,6 +89,12 @@ int pybpf_attach_ksyscall(const struct bpf_program *program, const char *name, b
 	return stored(bpf_program__attach_ksyscall(program, name, &opts), place);
 }
 
+int pybpf_attach_freplace(const struct bpf_program *program, int target, const char *function,
+			  struct bpf_link **place)
+{
+	return stored(bpf_program__attach_freplace(program, target, function), place);
+}
+
 int pybpf_register(const struct bpf_map *map, struct bpf_link **place)
 {
 	return stored(bpf_map__attach_struct_ops(map), place);

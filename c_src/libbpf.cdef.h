@@ -221,6 +221,7 @@ int pybpf_attach_kprobe_multi(const struct bpf_program *, const struct pybpf_fun
 #define PYBPF_HAS_KPROBE_SESSION ...
 int pybpf_attach_ksyscall(const struct bpf_program *, const char *, bool, uint64_t,
 			  struct bpf_link **);
+int pybpf_attach_freplace(const struct bpf_program *, int, const char *, struct bpf_link **);
 int pybpf_register(const struct bpf_map *, struct bpf_link **);
 struct pybpf_uprobe_options {
 	uint64_t cookie;
@@ -242,6 +243,10 @@ struct pybpf_link_request {
 		struct {
 			uint64_t cookie;
 		} perf_event;
+		struct {
+			uint32_t target_btf_id;
+			uint64_t cookie;
+		} tracing;
 		struct {
 			uint32_t pf, hook;
 			int32_t priority;

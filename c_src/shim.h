@@ -101,6 +101,9 @@ int pybpf_attach_kprobe_multi(const struct bpf_program *program,
 #define PYBPF_HAS_KPROBE_SESSION LIBBPF_AT_LEAST(1, 5)
 int pybpf_attach_ksyscall(const struct bpf_program *program, const char *name, bool retprobe,
 			  uint64_t cookie, struct bpf_link **place);
+/* Replace a function of the program behind the descriptor. */
+int pybpf_attach_freplace(const struct bpf_program *program, int target, const char *function,
+			  struct bpf_link **place);
 int pybpf_register(const struct bpf_map *map, struct bpf_link **place);
 
 /* Probes in programs of user space; pid -1 is all processes, offsets are those in the file. */
@@ -129,6 +132,10 @@ struct pybpf_link_request {
 		struct {
 			uint64_t cookie;
 		} perf_event;
+		struct {
+			uint32_t target_btf_id;
+			uint64_t cookie;
+		} tracing;
 		struct {
 			uint32_t pf, hook;
 			int32_t priority;

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pybpf.holds import Hold
     from pybpf.hooks.perf import PerfEvent
     from pybpf.link import Link
+    from pybpf.program import Program
 
 
 class DescriptorHooks:
@@ -125,6 +126,10 @@ class LibbpfHooks:
 
     def _attached_by_libbpf(self, where: str, attach: Callable[[str, Any], Hold]) -> Link:
         """The link of what ``attach(what is attempted, libbpf's program)`` holds."""
+        raise NotImplementedError
+
+    def _verified_for(self) -> str:
+        """What the verifier was told that the program is for, in words."""
         raise NotImplementedError
 
     def _at_return(self, retprobe: bool | None) -> bool:
@@ -317,4 +322,37 @@ class KernelHooks(LibbpfHooks):
         return self._attached_by_libbpf(
             f"{'kretsyscall' if at_return else 'ksyscall'} {name}",
             lambda what, program: kprobes.attach_ksyscall(what, program, name, at_return, cookie),
+        )
+
+    def attach_trace(self, *, cookie: int = 0) -> Link:
+        """Run at what the program is verified for: tp_btf, fentry, fexit, fmod_ret, fsession, LSM.
+
+        That is a function or tracepoint of the kernel, of a module ("module:function") or a
+        function of another program; the section names it, or, before load(), set_attach_target().
+        ``cookie`` is what bpf_get_attach_cookie() gives there (Linux 5.19; tp_btf 6.10).  What was
+        detached can be attached again (Linux 5.13).
+
+        NotSupportedError where this kernel has no such cookies, AttachError where the program is
+        of another section, or the function has as many programs as it can.  Linux 5.5, fmod_ret
+        and LSM 5.7, fsession 7.0; CAP_BPF and CAP_PERFMON.
+        """
+        from pybpf.hooks import tracing
+
+        return self._attached_by_libbpf(
+            self._verified_for(),
+            lambda what, program: tracing.attach_trace(what, program, cookie),
+        )
+
+    def attach_freplace(self, target: Program, function: str) -> Link:
+        """Take the place of a global ``function`` of another program, until detached.
+
+        The program (section "freplace/...") was loaded for such a function, by set_attach_target():
+        that one, or one of the same type in another program.  AttachError where the function is
+        none, of another type, or replaced already.  Linux 5.10; CAP_BPF and CAP_PERFMON.
+        """
+        from pybpf.hooks import tracing
+
+        return self._attached_by_libbpf(
+            f"function {function} of program {target.name!r}",
+            lambda what, program: tracing.attach_freplace(what, program, target, function),
         )

@@ -112,6 +112,9 @@ KPROBE_SESSION = Feature(
 RAW_TRACEPOINT_COOKIE = Feature(
     "cookies of raw tracepoints", "6.10", has_member("struct bpf_raw_tp_link", "cookie")
 )
+TRAMPOLINE_COOKIE = Feature(
+    "cookies of fentry, fexit, fmod_ret and LSM programs", "5.19", has_type("struct bpf_tramp_link")
+)
 PERF_LINK = Feature(
     "links and cookies of tracepoints, probes and perf events",
     "5.15",

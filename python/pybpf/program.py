@@ -424,6 +424,10 @@ class ObjectProgram(Declared, Program, KernelHooks, UserspaceHooks):
             hold = attach(what, self._pointer)
         return self._new_link(hold, what, lambda other: other._attached_by_libbpf(where, attach))
 
+    def _verified_for(self) -> str:
+        kind, _, target = self._section.lstrip("?").partition("/")
+        return f"{kind} {self._attach_name or target}"
+
     def _at_return(self, retprobe: bool | None) -> bool:
         kinds = ("kret", "uret")
         return self._section.lstrip("?").startswith(kinds) if retprobe is None else retprobe

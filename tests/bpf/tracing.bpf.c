@@ -50,6 +50,12 @@ COUNTER(kretsyscall, "kretsyscall")
 
 COUNTER(tracepoint, "tp")
 COUNTER(raw_tracepoint, "raw_tp")
+COUNTER(tp_btf, "tp_btf/task_rename")
+COUNTER(fentry, "fentry/do_sys_openat2")
+COUNTER(fexit, "fexit/do_sys_openat2")
+COUNTER(fmod_ret, "fmod_ret/security_file_open")
+COUNTER(fsession, "fsession/do_sys_openat2")
+COUNTER(lsm, "lsm/file_open")
 COUNTER(perf_event, "perf_event")
 
 /* read more than the tracepoint has */
@@ -64,6 +70,60 @@ SEC("?raw_tp")
 int raw_tracepoint_greedy(__u64 *ctx)
 {
 	return ctx[11] != 0;
+}
+
+/* let the process open no file */
+
+#define EPERM 1
+
+SEC("?fmod_ret/security_file_open")
+int fmod_ret_deny(void *ctx)
+{
+	return is_watched() ? -EPERM : 0;
+}
+
+SEC("?lsm/file_open")
+int lsm_deny(void *ctx)
+{
+	return is_watched() ? -EPERM : 0;
+}
+
+/* of another program */
+
+int __attribute__((noinline)) answer(int number)
+{
+	asm volatile("" : "+r"(number));
+	return number + 1;
+}
+
+int __attribute__((noinline)) another(int number)
+{
+	asm volatile("" : "+r"(number));
+	return number + 2;
+}
+
+SEC("?xdp")
+int target(struct xdp_md *ctx)
+{
+	return answer(10) + another(100);
+}
+
+SEC("?fentry")
+int of_program(void *ctx)
+{
+	return hit();
+}
+
+SEC("?freplace/answer")
+int replacement(int number)
+{
+	return number * 4;
+}
+
+SEC("?fentry")
+int of_module(void *ctx)
+{
+	return hit();
 }
 
 char _license[] SEC("license") = "GPL";

@@ -180,12 +180,17 @@ def watched_process():
 
 @pytest.fixture
 def tracer(bpf_object):
-    """tracer(NAME): that program of tracing.bpf.c, loaded, to count what this process does."""
+    """tracer(NAME): that program of tracing.bpf.c, loaded, to count what this process does.
+
+    More arguments are those of set_attach_target().
+    """
     with contextlib.ExitStack() as objects:
 
-        def load(name):
+        def load(name, *target):
             obj = objects.enter_context(pybpf.open(bpf_object("tracing")))
             obj.programs[name].autoload = True
+            if target:
+                obj.programs[name].set_attach_target(*target)
             obj.load()
             obj.bss.process = os.getpid()
             return obj.programs[name]

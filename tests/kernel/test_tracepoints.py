@@ -14,10 +14,12 @@ def attach(program, **options):
     """Attach one of the programs to the tracepoint that rename() passes."""
     if program.name.startswith("raw"):
         return program.attach_raw_tracepoint("task_rename", **options)
+    if program.name.startswith("tp_btf"):
+        return program.attach_trace(**options)
     return program.attach_tracepoint("task", "task_rename", **options)
 
 
-@pytest.mark.parametrize("name", ["tracepoint", "raw_tracepoint"])
+@pytest.mark.parametrize("name", ["tracepoint", "raw_tracepoint", "tp_btf"])
 def test_counts_until_detached(tracer, name):
     program = tracer(name)
     link = attach(program)
@@ -30,7 +32,7 @@ def test_counts_until_detached(tracer, name):
 
 @pytest.mark.parametrize(
     ("name", "since"),
-    [("tracepoint", COOKIE), ("raw_tracepoint", RAW_COOKIE)],
+    [("tracepoint", COOKIE), ("raw_tracepoint", RAW_COOKIE), ("tp_btf", RAW_COOKIE)],
 )
 def test_a_cookie(tracer, attempt, name, since):
     attempt(since, attach, tracer(name), cookie=1)  # which it does not ask for
@@ -71,3 +73,5 @@ def test_a_program_of_another_section(tracer):
         program.attach_tracepoint("task", "task_rename")
     with pytest.raises(pybpf.AttachError, match="no raw_tp program"):
         program.attach_raw_tracepoint("task_rename")
+    with pytest.raises(pybpf.AttachError, match="sections tp_btf, fentry"):
+        program.attach_trace()

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 _NOT_PERMITTED = (errno.EPERM, errno.EACCES)
 
 
+def require(feature: Feature, what: str) -> None:
+    """NotSupportedError where this kernel lacks what it would otherwise disregard."""
+    if feature.is_missing():
+        raise NotSupportedError("attach", what, errno.EOPNOTSUPP, hint=_advice(feature))
+
+
 def _advice(feature: Feature) -> str:
     return f"this kernel has no {feature}, or was built without"
 
