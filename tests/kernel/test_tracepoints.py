@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pybpf
 import pytest
+from test_bad_input import assert_told_well, raised_by
 from traced_kernel import rename, seen
 
 COOKIE, RAW_COOKIE = "5.15", "6.10"
@@ -75,3 +76,21 @@ def test_a_program_of_another_section(tracer):
         program.attach_raw_tracepoint("task_rename")
     with pytest.raises(pybpf.AttachError, match="sections tp_btf, fentry"):
         program.attach_trace()
+
+
+ATTACH_AS_NOBODY = """
+    import os
+    import encodings.ascii
+    import pybpf.hooks.tracing  # while these files can be read
+    with pybpf.open(sys.argv[1]) as obj:
+        program = obj.programs["tracepoint"]
+        program.autoload = True
+        obj.load()
+        os.setuid(65534)
+        program.attach_tracepoint("task", "task_rename")
+"""
+
+
+def test_who_may_not_is_told_what_it_takes(bpf_object):
+    error = raised_by(ATTACH_AS_NOBODY, bpf_object("tracing"))
+    assert_told_well(error, pybpf.PrivilegeError, "uid 65534 lacks CAP_BPF, CAP_PERFMON")
