@@ -182,18 +182,20 @@ def watched_process():
 def tracer(bpf_object):
     """tracer(NAME): that program of tracing.bpf.c, loaded, to count what this process does.
 
-    More arguments are those of set_attach_target().
+    More arguments are those of set_attach_target(), and properties to set before.
     """
     with contextlib.ExitStack() as objects:
 
-        def load(name, *target):
+        def load(name, *target, **properties):
             obj = objects.enter_context(pybpf.open(bpf_object("tracing")))
-            obj.programs[name].autoload = True
+            program = obj.programs[name]
+            for key, value in {"autoload": True, **properties}.items():
+                setattr(program, key, value)
             if target:
-                obj.programs[name].set_attach_target(*target)
+                program.set_attach_target(*target)
             obj.load()
             obj.bss.process = os.getpid()
-            return obj.programs[name]
+            return program
 
         yield load
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pybpf
 import pytest
-from pybpf import ProbeMode
+from pybpf import AttachType, ProbeMode, ProgramType
 from traced_kernel import FUNCTION, seen
 
 KPROBE, MULTI = "4.17", "5.18"
@@ -64,6 +64,10 @@ def test_an_offset_is_an_instruction(tracer, attempt):
 @pytest.mark.parametrize("mode", ProbeMode)
 def test_modes(tracer, attempt, mode):
     program = tracer("kprobe")
+    if pybpf.libbpf_version() < (1, 2):
+        with pytest.raises(pybpf.NotSupportedError, match=r"libbpf 1\.2"):
+            program.attach_kprobe(FUNCTION, mode=mode)
+        return
     since = COOKIE if mode == ProbeMode.LINK else KPROBE
     link = attempt(since, program.attach_kprobe, FUNCTION, mode=mode)
     assert seen(program) == 1
@@ -138,7 +142,15 @@ def test_a_program_that_is_not_for_many(tracer, attempt):
 
 
 def test_a_session_runs_at_the_return_too(tracer, attempt):
-    program = attempt(SESSION, tracer, "kprobe_session")
+    program = tracer(
+        "kprobe_session",
+        type=ProgramType.KPROBE,  # old libbpfs do not know the section
+        expected_attach_type=AttachType.TRACE_KPROBE_SESSION,
+    )
+    if pybpf.libbpf_version() < (1, 5):
+        with pytest.raises(pybpf.NotSupportedError, match=r"libbpf 1\.5"):
+            program.attach_kprobe_multi(FUNCTION)
+        return
     link = attempt(SESSION, program.attach_kprobe_multi, FUNCTION)
     assert seen(program) == 2
     link.detach()
