@@ -86,6 +86,15 @@ def counts_lost_samples() -> bool:
     return False
 
 
+def counts_instructions() -> bool:
+    from kernel_objects import perf_event_open
+
+    with contextlib.suppress(OSError):
+        os.close(perf_event_open(0, event=(0, 1)))  # PERF_COUNT_HW_INSTRUCTIONS
+        return True
+    return False
+
+
 def refuses_a_second_reader() -> bool:
     with pybpf.trace_pipe():
         try:
@@ -119,6 +128,12 @@ FEATURES = {
         lambda: loads("kinds_lsm"),
         (5, 7),
         "BPF_LSM",
+        withheld="hypervisors that do not let the kernel change its code",
+    ),
+    "trampolines": Feature(
+        "trampolines",
+        lambda: loads("tracing", "fentry"),
+        (5, 5),
         withheld="hypervisors that do not let the kernel change its code",
     ),
     "task_storage": Feature(
@@ -179,12 +194,22 @@ FEATURES = {
         lambda: creates(MapType.INSN_ARRAY, key_size=4, value_size=16, max_entries=1),
         (6, 19),
     ),
+    "fsession": Feature(
+        "sessions of fentry",
+        lambda: has_enumerator("enum bpf_attach_type", "BPF_TRACE_FSESSION"),
+        (7, 0),
+    ),
     "stream_printk": Feature("bpf_stream_printk()", lambda: loads("streams"), (7, 0)),
     "kernel_version": Feature(
         "a release that libbpf can read: those of Debian's release candidates have two numbers",
         lambda: loads("kconfig"),
     ),
     "two_cpus": Feature("a second CPU", lambda: len(os.sched_getaffinity(0)) > 1),
+    "module_types": Feature(
+        "overlayfs as a module with types of its own",
+        lambda: os.path.exists("/sys/kernel/btf/overlay"),
+    ),
+    "hardware_events": Feature("counters of the processor", counts_instructions),
     "user_namespaces": Feature("user namespaces", makes_user_namespaces),
     "perf_limits": Feature("limits on perf events", limits_perf_events),
 }
@@ -206,12 +231,22 @@ def require(*names: str) -> None:
             skip_without(FEATURES[name])
 
 
+# the options of what errors say that a kernel lacks, and the first releases of
+OPTIONS = {
+    "kprobes": "KPROBES",
+    "kprobes of many functions": "FPROBE",
+    "sessions of kprobes": "FPROBE",
+    "netkit devices": "NETKIT",
+}
+
+
 def skip_as_told(error: pybpf.NotSupportedError) -> None:
     """Skip the running test, or fail it, by the first release that the error tells."""
-    told = re.search(r"\(Linux (\d+)\.(\d+)\)", error.hint)
+    told = re.search(r"no (.*) \(Linux (\d+)\.(\d+)\)", error.hint)
     if told is None:
         pytest.fail(f"tells no release: {error}")
-    skip_without(Feature(error.hint, lambda: False, (int(told[1]), int(told[2]))))
+    since = int(told[2]), int(told[3])
+    skip_without(Feature(error.hint, lambda: False, since, OPTIONS.get(told[1])))
 
 
 def skip_without(feature: Feature) -> None:

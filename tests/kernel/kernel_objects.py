@@ -81,13 +81,13 @@ class PerfEventAttr(ctypes.Structure):
     ]
 
 
-def perf_event_open(cpu, read_format=0):
-    """The descriptor of an event that BPF programs write raw samples to."""
-    software, bpf_output, sample_raw, cloexec = 1, 10, 1 << 10, 1 << 3
+def perf_event_open(cpu, read_format=0, event=(1, 10)):
+    """The descriptor of an event (type, config), one that BPF programs write raw samples to."""
+    sample_raw, cloexec = 1 << 10, 1 << 3
     attributes = PerfEventAttr(
-        type=software,
+        type=event[0],
         size=ctypes.sizeof(PerfEventAttr),
-        config=bpf_output,
+        config=event[1],
         sample_period=1,
         sample_type=sample_raw,
         read_format=read_format,

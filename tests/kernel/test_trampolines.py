@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
+import features
 import pybpf
 import pytest
 from pybpf import AttachType, ProgramType
@@ -16,21 +16,15 @@ SESSION = {"type": ProgramType.TRACING, "expected_attach_type": AttachType.TRACE
 
 
 @pytest.fixture
-def loaded(tracer, kernel_btf, kernel_lacks):
+def loaded(tracer):
     """loaded(NAME, ...): tracer(NAME, ...), where the kernel takes such a program."""
-    attach_types = kernel_btf["enum bpf_attach_type"]
 
     def load(name, *target):
-        try:
-            if name.startswith("fsession"):  # a section that old libbpfs do not know
-                return tracer(name, FUNCTION, **SESSION)
-            return tracer(name, *target)
-        except pybpf.LoadError as error:
-            if name.startswith("fsession") and "BPF_TRACE_FSESSION" not in attach_types.values:
-                kernel_lacks("sessions of fentry (Linux 7.0)")
-            if error.errno == errno.EPERM:
-                kernel_lacks("trampolines, though it was built with them")
-            raise
+        features.require("trampolines")
+        if name.startswith("fsession"):  # a section that old libbpfs do not know
+            features.require("fsession")
+            return tracer(name, FUNCTION, **SESSION)
+        return tracer(name, *target)
 
     return load
 
@@ -76,9 +70,8 @@ def test_twice_is_once_too_often(loaded):
     assert seen(program) == 1
 
 
-def test_a_function_of_a_module(loaded, kernel_lacks):
-    if not os.path.exists("/sys/kernel/btf/overlay"):
-        kernel_lacks("overlayfs as a module with types of its own")
+@pytest.mark.requires("module_types")
+def test_a_function_of_a_module(loaded):
     program = loaded("of_module", "ovl_open")
     program.attach_trace()
     assert seen(program, lambda: os.close(os.open(__file__, os.O_RDONLY))) >= 1
