@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import platform
+import time
 from pathlib import Path
 
 NR_BPF, NR_PERF_EVENT_OPEN = {"x86_64": (321, 298), "aarch64": (280, 241)}[platform.machine()]
@@ -44,6 +45,14 @@ def kernel_ids():
             ids.add(last)
         found[kind] = ids
     return found
+
+
+def wait_until_gone(kind, id):
+    """Until the kernel holds no such thing any more: what was pinned ends a moment later."""
+    deadline = time.monotonic() + 5
+    while id in kernel_ids()[kind]:
+        assert time.monotonic() < deadline, f"{kind} {id} is still there"
+        time.sleep(0.01)
 
 
 def held_elsewhere():

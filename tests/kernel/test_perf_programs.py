@@ -10,6 +10,7 @@ import threading
 import features
 import pybpf
 import pytest
+from kernel_objects import wait_until_gone
 from pybpf import PerfCache, PerfCacheOp, PerfCacheResult, PerfEvent, PerfHardware, PerfSoftware
 from pybpf.kernel import online_cpus
 from traced_kernel import seen
@@ -90,9 +91,11 @@ def test_a_pinned_link_lasts(tracer, attempt, bpffs):
     program = tracer("perf_event")
     link = program.attach_perf_event(FAULTS, period=1, pid=0)
     link.pin(bpffs / "link")
+    id = link.id
     link.close()
     assert seen(program, touch_pages) >= PAGES
     (bpffs / "link").unlink()
+    wait_until_gone("link", id)
     assert seen(program, touch_pages) == 0
 
 
