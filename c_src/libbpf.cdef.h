@@ -117,6 +117,8 @@ int bpf_map__set_pin_path(struct bpf_map *, const char *);
 const char *bpf_map__pin_path(const struct bpf_map *);
 int bpf_map__reuse_fd(struct bpf_map *, int);
 
+int libbpf_find_vmlinux_btf_id(const char *, int);
+
 int bpf_link__fd(const struct bpf_link *);
 void bpf_link__disconnect(struct bpf_link *);
 int bpf_link__destroy(struct bpf_link *);
@@ -166,6 +168,7 @@ const char *pybpf_load_stats(int);
 #define PYBPF_HAS_LOAD_STATS ...
 void pybpf_load_stats_clear(void);
 
+int pybpf_program_set_ifindex(struct bpf_program *, uint32_t);
 struct pybpf_map_options {
 	const char *name;
 	uint32_t type, key_size, value_size, max_entries, flags, numa_node, ifindex;
@@ -223,6 +226,7 @@ int pybpf_attach_ksyscall(const struct bpf_program *, const char *, bool, uint64
 			  struct bpf_link **);
 int pybpf_attach_freplace(const struct bpf_program *, int, const char *, struct bpf_link **);
 int pybpf_register(const struct bpf_map *, struct bpf_link **);
+int pybpf_fill_struct_ops(const struct bpf_map *);
 struct pybpf_uprobe_options {
 	uint64_t cookie;
 	size_t counter;
@@ -272,7 +276,49 @@ struct pybpf_perf_request {
 };
 int pybpf_perf_open(const struct pybpf_perf_request *, int *);
 int pybpf_perf_attach(int, int, uint64_t, int *);
+struct pybpf_kind {
+	uint32_t type, attach_type, flags, target;
+	int result;
+};
+int pybpf_try_kind(const struct pybpf_kind *);
 int pybpf_link_update(int, int, int, uint32_t);
+struct pybpf_attach_request {
+	uint32_t target, prog_fd, attach_type, flags, replaced, relative;
+	uint64_t expected_revision;
+};
+int pybpf_prog_attach(const struct pybpf_attach_request *, bool *);
+int pybpf_prog_detach(const struct pybpf_attach_request *);
+int pybpf_prog_replace(const struct pybpf_attach_request *, int);
+int pybpf_socket_attach(int, int, int, bool *);
+struct pybpf_query {
+	uint32_t target, attach_type, query_flags, attach_flags;
+	uint64_t prog_ids;
+	uint32_t count, padding;
+	uint64_t prog_attach_flags, link_ids, link_attach_flags, revision;
+};
+int pybpf_prog_query(struct pybpf_query *);
+struct pybpf_tc_filter {
+	int netns, program_fd;
+	uint32_t ifindex, attach_point, priority, handle, program_id;
+	bool replace, attached;
+};
+int pybpf_tc_attach(struct pybpf_tc_filter *);
+int pybpf_tc_detach(struct pybpf_tc_filter *);
+int pybpf_tc_update(struct pybpf_tc_filter *, int, int);
+struct pybpf_xdp {
+	int netns, program_fd, expected_fd;
+	uint32_t ifindex, flags;
+	bool attached;
+};
+int pybpf_xdp_attach(struct pybpf_xdp *);
+int pybpf_xdp_detach(struct pybpf_xdp *);
+int pybpf_xdp_update(struct pybpf_xdp *, int, int);
+struct pybpf_xdp_programs {
+	uint32_t driver, card, generic;
+};
+int pybpf_xdp_query(uint32_t, struct pybpf_xdp_programs *);
+int pybpf_clsact_create(uint32_t);
+int pybpf_clsact_destroy(uint32_t);
 
 int pybpf_tracefs_open(void);
 

@@ -54,6 +54,9 @@ const char *pybpf_load_stats(int program_fd);
 #endif
 void pybpf_load_stats_clear(void);
 
+/* The device that a program is loaded for. */
+int pybpf_program_set_ifindex(struct bpf_program *program, uint32_t ifindex);
+
 struct pybpf_map_options {
 	const char *name;
 	uint32_t type, key_size, value_size, max_entries, flags, numa_node, ifindex;
@@ -105,6 +108,7 @@ int pybpf_attach_ksyscall(const struct bpf_program *program, const char *name, b
 int pybpf_attach_freplace(const struct bpf_program *program, int target, const char *function,
 			  struct bpf_link **place);
 int pybpf_register(const struct bpf_map *map, struct bpf_link **place);
+int pybpf_fill_struct_ops(const struct bpf_map *map);
 
 /* Probes in programs of user space; pid -1 is all processes, offsets are those in the file. */
 struct pybpf_uprobe_options {
@@ -170,9 +174,90 @@ int pybpf_perf_open(const struct pybpf_perf_request *request, int *place);
 
 /* Have the event run the program, and begin; by a link where the kernel has them for events. */
 int pybpf_perf_attach(int event, int program, uint64_t cookie, int *link);
+/* What BPF_PROG_ATTACH takes, which makes no link, and of it the first three for BPF_PROG_DETACH. */
+struct pybpf_attach_request {
+	uint32_t target; /* descriptor or interface */
+	uint32_t prog_fd;
+	uint32_t attach_type, flags;
+	uint32_t replaced;
+	uint32_t relative; /* a descriptor or an id */
+	uint64_t expected_revision;
+};
+
+/* Attach; `done` tells from then on that it is. */
+int pybpf_prog_attach(const struct pybpf_attach_request *request, bool *done);
+int pybpf_prog_detach(const struct pybpf_attach_request *request);
+
+/* Attach another program in its place: request->prog_fd becomes another descriptor of that, under
+ * the same number. */
+int pybpf_prog_replace(const struct pybpf_attach_request *request, int new_fd);
+
+/* Attach a program by an option of a socket; `done` as above. */
+int pybpf_socket_attach(int socket, int option, int program_fd, bool *done);
+
+/* What BPF_PROG_QUERY takes and gives. */
+struct pybpf_query {
+	uint32_t target; /* descriptor or interface */
+	uint32_t attach_type, query_flags, attach_flags;
+	uint64_t prog_ids; /* the address of ... */
+	uint32_t count;    /* ... that many */
+	uint32_t padding;
+	uint64_t prog_attach_flags, link_ids, link_attach_flags;
+	uint64_t revision;
+};
+
+int pybpf_prog_query(struct pybpf_query *query);
+
+/* Have the kernel take, and give back, the least program of a kind: one that returns `result`. */
+struct pybpf_kind {
+	uint32_t type, attach_type, flags, target; /* the BTF id of what is traced */
+	int result;
+};
+
+int pybpf_try_kind(const struct pybpf_kind *kind);
 
 /* Put another program, or struct_ops map, in the place of a link's. */
 int pybpf_link_update(int link_fd, int new_fd, int old_fd, uint32_t flags);
+
+/* What is attached to devices by netlink, and so has no link: what C was asked for and, once it is
+ * attached, what ends it.  netns is the network namespace of the device; attaching is done by a
+ * thread that is in it, detaching by any. */
+struct pybpf_tc_filter {
+	int netns, program_fd;
+	uint32_t ifindex, attach_point; /* enum bpf_tc_attach_point */
+	uint32_t priority, handle;      /* 0: the kernel chooses */
+	uint32_t program_id;
+	bool replace;
+	bool attached;
+};
+
+int pybpf_tc_attach(struct pybpf_tc_filter *filter);
+int pybpf_tc_detach(struct pybpf_tc_filter *filter);
+/* Put another program in the place of the filter's own, which old_fd is unless it is 0. */
+int pybpf_tc_update(struct pybpf_tc_filter *filter, int new_fd, int old_fd);
+
+/* expected_fd: the program that is to be replaced, 0 for any; flags: XDP_FLAGS_*.  Updating has
+ * program_fd be another descriptor of the new program, under the same number. */
+struct pybpf_xdp {
+	int netns, program_fd, expected_fd;
+	uint32_t ifindex, flags;
+	bool attached;
+};
+
+int pybpf_xdp_attach(struct pybpf_xdp *xdp);
+int pybpf_xdp_detach(struct pybpf_xdp *xdp);
+int pybpf_xdp_update(struct pybpf_xdp *xdp, int new_fd, int old_fd);
+
+/* The ids of a device's XDP programs, 0 where there is none. */
+struct pybpf_xdp_programs {
+	uint32_t driver, card, generic;
+};
+
+int pybpf_xdp_query(uint32_t ifindex, struct pybpf_xdp_programs *found);
+
+/* The qdisc clsact of a device of this thread's network namespace. */
+int pybpf_clsact_create(uint32_t ifindex);
+int pybpf_clsact_destroy(uint32_t ifindex);
 
 /* Take from what a program has written to a stream (1: stdout, 2: stderr) up to `size` bytes. */
 int pybpf_stream_read(int program_fd, uint32_t stream, char *text, uint32_t size);

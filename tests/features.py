@@ -61,7 +61,7 @@ def loads(name: str, *more: str) -> bool:
     with pybpf.open(TESTS / f"bpf/{name}.bpf.o") as obj:
         for program in more:
             obj.programs[program].autoload = True
-        with contextlib.suppress(pybpf.LoadError):
+        with contextlib.suppress(pybpf.LoadError, pybpf.NotSupportedError):
             obj.load()
             return True
     return False
@@ -74,6 +74,10 @@ def has_btf() -> bool:
 def has_enumerator(enum: str, name: str) -> bool:
     """Whether the kernel's own types have that enumerator."""
     return name in pybpf.Btf.kernel()[enum].values
+
+
+def has_member(struct: str, name: str) -> bool:
+    return any(member.name == name for member in pybpf.Btf.kernel()[struct].members)
 
 
 def counts_lost_samples() -> bool:
@@ -189,6 +193,35 @@ FEATURES = {
         lambda: has_enumerator("enum bpf_cmd", "BPF_PROG_STREAM_READ_BY_FD"),
         (6, 17),
     ),
+    "lsm_cgroup": Feature(
+        "lsm_cgroup programs",
+        lambda: has_enumerator("enum bpf_attach_type", "BPF_LSM_CGROUP"),
+        (6, 0),
+    ),
+    "struct_ops_links": Feature(
+        "links of struct_ops maps",
+        lambda: "struct bpf_struct_ops_link" in pybpf.Btf.kernel(),
+        (6, 4),
+    ),
+    "netkit": Feature(
+        "netkit devices", lambda: "struct netkit_link" in pybpf.Btf.kernel(), (6, 7), "NETKIT"
+    ),
+    "cgroup_unix": Feature(
+        "programs for unix sockets of cgroups",
+        lambda: has_enumerator("enum bpf_attach_type", "BPF_CGROUP_UNIX_CONNECT"),
+        (6, 7),
+    ),
+    "sched_ext": Feature(
+        "schedulers in BPF",
+        lambda: "struct sched_ext_ops" in pybpf.Btf.kernel(),
+        (6, 12),
+        "SCHED_CLASS_EXT",
+    ),
+    "cgroup_order": Feature(
+        "an order of a cgroup's programs",
+        lambda: has_member("struct cgroup_bpf", "revisions"),
+        (6, 17),
+    ),
     "insn_array": Feature(
         "INSN_ARRAY maps",
         lambda: creates(MapType.INSN_ARRAY, key_size=4, value_size=16, max_entries=1),
@@ -205,6 +238,9 @@ FEATURES = {
         lambda: loads("kconfig"),
     ),
     "two_cpus": Feature("a second CPU", lambda: len(os.sched_getaffinity(0)) > 1),
+    "struct_ops_links_of_libbpf": Feature(
+        "maps of section .struct_ops.link in libbpf", lambda: pybpf.libbpf_version() >= (1, 2)
+    ),
     "module_types": Feature(
         "overlayfs as a module with types of its own",
         lambda: os.path.exists("/sys/kernel/btf/overlay"),

@@ -151,6 +151,23 @@ struct file {
 	struct inode *f_inode;
 };
 
+struct sock {
+	int unused;
+};
+
+struct tcp_congestion_ops {
+	__u32 (*ssthresh)(struct sock *sk);
+	void (*cong_avoid)(struct sock *sk, __u32 ack, __u32 acked);
+	__u32 (*undo_cwnd)(struct sock *sk);
+	void (*init)(struct sock *sk);
+	char name[16];
+};
+
+struct sched_ext_ops {
+	void (*running)(struct task_struct *p);
+	char name[128];
+};
+
 struct seq_file;
 
 struct bpf_map {
@@ -192,6 +209,12 @@ enum xdp_action {
 	XDP_REDIRECT = 4,
 };
 
+enum {
+	TC_ACT_UNSPEC = -1, /* TCX_NEXT, NETKIT_NEXT */
+	TC_ACT_OK = 0,
+	TC_ACT_SHOT = 2,
+};
+
 struct xdp_md {
 	__u32 data;
 	__u32 data_end;
@@ -201,6 +224,36 @@ struct bpf_sock {
 	__u32 family;
 	__u32 src_port;
 	__u32 state;
+};
+
+struct bpf_sock_addr {
+	__u32 user_family;
+	__u32 user_ip4;
+	__u32 user_ip6[4];
+	__u32 user_port;
+};
+
+struct bpf_sock_ops {
+	__u32 op;
+};
+
+struct bpf_sockopt {
+	void *optval;
+	void *optval_end;
+	__s32 level;
+	__s32 optname;
+	__s32 optlen;
+	__s32 retval;
+};
+
+struct bpf_sysctl {
+	__u32 write;
+};
+
+struct bpf_cgroup_dev_ctx {
+	__u32 access_type;
+	__u32 major;
+	__u32 minor;
 };
 
 struct sk_reuseport_md {
@@ -218,6 +271,27 @@ struct pt_regs {
 #if defined(__TARGET_ARCH_x86)
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, sp;
 #endif
+};
+
+struct sk_msg_md {
+	__u32 size;
+};
+
+struct bpf_sk_lookup {
+	__u32 local_port;
+};
+
+struct sk_buff {
+	__u32 len;
+};
+
+struct bpf_nf_ctx {
+	struct sk_buff *skb;
+};
+
+enum {
+	NF_DROP = 0,
+	NF_ACCEPT = 1,
 };
 
 #pragma clang attribute pop

@@ -55,13 +55,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybpf.accounting import ReaderStats
     from pybpf.btf import Btf
+    from pybpf.cgroup import Cgroup
     from pybpf.codec import PerCpu
     from pybpf.constants import (
         AttachType,
         CgroupIterOrder,
+        CgroupMode,
         LinkType,
         MapFlags,
         MapType,
+        NetfilterHook,
         PerfCache,
         PerfCacheOp,
         PerfCacheResult,
@@ -74,10 +77,20 @@ if TYPE_CHECKING:
     )
     from pybpf.events import Reader
     from pybpf.headers import get_include
+    from pybpf.hooks.netlink import ClsactFilter, create_clsact, destroy_clsact, detach_xdp
     from pybpf.hooks.perf import PerfEvent
     from pybpf.inventory import enable_stats, links, maps, owners, programs
     from pybpf.iteration import Iteration
     from pybpf.layout import Chars, Struct
+    from pybpf.network_query import (
+        DeviceHooks,
+        NetnsHooks,
+        SockmapHooks,
+        XdpProgram,
+        query_device,
+        query_netns,
+        query_sockmap,
+    )
     from pybpf.reloading import reload
     from pybpf.symbols import Frame
     from pybpf.takeover import reload_pinned
@@ -93,9 +106,13 @@ __all__ = [
     "AttachType",
     "Btf",
     "BusyError",
+    "Cgroup",
     "CgroupIterOrder",
+    "CgroupMode",
     "Chars",
     "ClosedError",
+    "ClsactFilter",
+    "DeviceHooks",
     "Error",
     "Frame",
     "GlobalVariable",
@@ -113,6 +130,8 @@ __all__ = [
     "MapFlags",
     "MapFullError",
     "MapType",
+    "NetfilterHook",
+    "NetnsHooks",
     "NotFoundError",
     "NotSupportedError",
     "Object",
@@ -137,6 +156,7 @@ __all__ = [
     "ReloadError",
     "RelocationError",
     "Section",
+    "SockmapHooks",
     "StateError",
     "Struct",
     "StructView",
@@ -147,6 +167,10 @@ __all__ = [
     "UserSample",
     "VerifierError",
     "XdpMode",
+    "XdpProgram",
+    "create_clsact",
+    "destroy_clsact",
+    "detach_xdp",
     "enable_stats",
     "get_include",
     "libbpf_version",
@@ -156,6 +180,9 @@ __all__ = [
     "open",
     "owners",
     "programs",
+    "query_device",
+    "query_netns",
+    "query_sockmap",
     "reload",
     "reload_pinned",
     "trace_pipe",
@@ -167,13 +194,19 @@ _LATE = {
     "ArrayView": "views",
     "AttachType": "constants",
     "Btf": "btf",
+    "Cgroup": "cgroup",
     "CgroupIterOrder": "constants",
+    "CgroupMode": "constants",
     "Chars": "layout",
+    "ClsactFilter": "hooks.netlink",
+    "DeviceHooks": "network_query",
     "Frame": "symbols",
     "Iteration": "iteration",
     "LinkType": "constants",
     "MapFlags": "constants",
     "MapType": "constants",
+    "NetfilterHook": "constants",
+    "NetnsHooks": "network_query",
     "PerCpu": "codec",
     "PerfCache": "constants",
     "PerfCacheOp": "constants",
@@ -185,6 +218,7 @@ _LATE = {
     "ProgramType": "constants",
     "Reader": "events",
     "ReaderStats": "accounting",
+    "SockmapHooks": "network_query",
     "Struct": "layout",
     "StructView": "views",
     "TraceLine": "tracing",
@@ -193,12 +227,19 @@ _LATE = {
     "UserRing": "user_ring",
     "UserSample": "user_ring",
     "XdpMode": "constants",
+    "XdpProgram": "network_query",
+    "create_clsact": "hooks.netlink",
+    "destroy_clsact": "hooks.netlink",
+    "detach_xdp": "hooks.netlink",
     "enable_stats": "inventory",
     "get_include": "headers",
     "links": "inventory",
     "maps": "inventory",
     "owners": "inventory",
     "programs": "inventory",
+    "query_device": "network_query",
+    "query_netns": "network_query",
+    "query_sockmap": "network_query",
     "reload": "reloading",
     "reload_pinned": "takeover",
     "trace_pipe": "tracing",

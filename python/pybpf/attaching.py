@@ -7,14 +7,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     import re
+    import socket
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any
+    from typing import Any, Literal, TypeAlias
 
-    from pybpf.constants import AttachType, ProbeMode, XdpMode
+    from pybpf.constants import AttachType, CgroupMode, NetfilterHook, ProbeMode, XdpMode
     from pybpf.holds import Hold
     from pybpf.hooks.perf import PerfEvent
     from pybpf.link import Link
+    from pybpf.map import Map
     from pybpf.program import Program
+
+    Direction: TypeAlias = Literal["ingress", "egress"]
+    Netns: TypeAlias = str | os.PathLike[str] | int
 
 
 class DescriptorHooks:
@@ -24,11 +29,22 @@ class DescriptorHooks:
         """The link of what ``attach(what is attempted, the program's descriptor)`` holds."""
         raise NotImplementedError
 
+    def _cgroup_hook(self) -> AttachType:
+        """The hook of cgroups that the program is for; AttachError where nobody tells."""
+        raise NotImplementedError
+
+    def _sockmap_hook(self) -> AttachType:
+        """The hook of sockmaps that the program is for; AttachError where nobody tells."""
+        raise NotImplementedError
+
     def attach_xdp(self, device: str | int, *, mode: XdpMode | None = None) -> Link:
         """Run on every packet that ``device``, by name or number, receives; NotFoundError without.
 
-        ``mode`` asks for the generic one of the kernel (SKB), the driver's (DRV) or the card's
-        (HW), and is the driver's, or else the generic one, unless given.  Linux 5.9; CAP_NET_ADMIN.
+        ``mode`` asks for the generic one of the kernel (SKB), the driver's (DRV) or the card's (HW,
+        for programs loaded with ``ifindex``); unless given, it is the driver's, or else the generic
+        one.  A device has one program, AttachError (EBUSY) where there is one.  Programs of section
+        "xdp.frags" take packets of more than a page as well (Linux 5.18).  Linux 5.9;
+        CAP_NET_ADMIN.
         """
         from pybpf.constants import XdpMode
         from pybpf.hooks import network
@@ -36,6 +52,266 @@ class DescriptorHooks:
         chosen = XdpMode.ANY if mode is None else mode
         return self._attached(
             f"XDP of {device}", lambda what, fd: network.attach_xdp(what, fd, device, chosen)
+        )
+
+    def attach_cgroup(
+        self,
+        cgroup: str | os.PathLike[str] | int,
+        *,
+        hook: AttachType | None = None,
+        mode: CgroupMode | None = None,
+        before: Program | Link | None = None,
+        after: Program | Link | None = None,
+        first: bool = False,
+        revision: int | None = None,
+    ) -> Link:
+        """Run for what the processes in ``cgroup``, a folder or its descriptor, and below it do.
+
+        Of all types for cgroups: cgroup_skb, cgroup/sock*, /connect4 and the other addresses,
+        /getsockopt, /setsockopt, /sysctl, /dev, sockops and lsm_cgroup.  ``hook`` is what the
+        program's section says unless given, as it must be for a pinned one of several hooks.
+
+        Programs run in the order of attaching, those of cgroups below first.  ``before`` or
+        ``after`` another link, or as the ``first``, it takes a place among those of this cgroup,
+        and with ``revision`` only where none has come or gone since (see
+        Cgroup.attached()).  Linux 6.17.
+
+        With a ``mode`` the kernel makes no link: the program stays when the process ends, unless it
+        was detached, and cannot be pinned there or updated; ``before`` and ``after`` take programs.
+        In the modes EXCLUSIVE and OVERRIDE it takes the place of one attached in the same mode.
+        Other modes in one cgroup, and what a mode above does not admit, are refused.
+
+        Linux 5.7; CAP_NET_ADMIN.  AttachError for what is no cgroup of version 2.
+        """
+        from pybpf.hooks import cgroups, linking
+
+        chosen = self._cgroup_hook() if hook is None else hook
+        place = linking.place(before, after, first, revision)
+        return self._attached(
+            f"{chosen.name} of {cgroup}",
+            lambda what, fd: cgroups.attach(what, fd, cgroup, chosen, mode, place),
+        )
+
+    def attach_xdp_netlink(
+        self,
+        device: str | int,
+        *,
+        mode: XdpMode | None = None,
+        expected: Program | None = None,
+        replace: bool = False,
+    ) -> Link:
+        """As attach_xdp(), without a link of the kernel's.
+
+        So there is nothing to pin, and after disown() or a kill it stays until somebody detaches
+        it, as with pybpf.detach_xdp().  It can take the place of what others attached
+        without a link (``ip link``), with no gap: of the ``expected`` program or, with ``replace``,
+        of any.  Without these, AttachError (EBUSY) where there is one.
+
+        Until it is detached, the link keeps the device's network namespace; it detaches and updates
+        there, and no other program than its own.  Linux 5.7; CAP_NET_ADMIN.
+        """
+        from pybpf.constants import XdpMode
+        from pybpf.hooks import netlink
+
+        chosen = XdpMode.ANY if mode is None else mode
+        return self._attached(
+            f"XDP of {device} by netlink",
+            lambda what, fd: netlink.attach_xdp(what, fd, device, chosen, expected, replace),
+        )
+
+    def attach_tcx(
+        self,
+        device: str | int,
+        direction: Direction,
+        *,
+        before: Program | Link | None = None,
+        after: Program | Link | None = None,
+        first: bool = False,
+        revision: int | None = None,
+    ) -> Link:
+        """Run on every packet that ``device``, by name or number, receives or sends.
+
+        For tc programs (section "tc", "tcx/ingress" ...).  Those of a direction run one after the
+        other until one returns other than TCX_NEXT (-1): this one last, unless it is ``before`` or
+        ``after`` another that is attached there, a program or link, or ``first``.  With
+        ``revision``, only where nothing came or went since query_device() gave that.
+
+        NotFoundError without such a device, AttachError where the neighbour is not attached there,
+        the revision is another, or for a second time.  Linux 6.6; CAP_NET_ADMIN.
+        """
+        from pybpf.hooks import linking, network
+
+        place = linking.place(before, after, first, revision)
+        return self._attached(
+            f"tcx {direction} of {device}",
+            lambda what, fd: network.attach_tcx(what, fd, device, direction, place),
+        )
+
+    def attach_clsact(
+        self,
+        device: str | int,
+        direction: Direction,
+        *,
+        priority: int = 0,
+        handle: int = 0,
+        replace: bool = False,
+    ) -> Link:
+        """Run on every packet that ``device``, by name or number, receives or sends.
+
+        The tc program becomes a filter of the device's qdisc clsact, which is created where it is
+        not there, and stays.  What it returns is what happens to the packet ("direct action");
+        TC_ACT_UNSPEC (-1) leaves it to the next filter: those of lower ``priority`` run first.
+        Unless given, the kernel chooses a priority, from 49152 down, and a ``handle``.  With
+        ``replace``, it takes the place of the filter of that priority and handle if there is one,
+        with no gap.  ``link.filter`` tells what was chosen.
+
+        There is no link in the kernel: nothing to pin, and after disown() or a kill the filter
+        stays until somebody removes it.  Until it is detached, the link keeps the device's network
+        namespace; it detaches and updates there, and no other program than its own.
+
+        NotFoundError without such a device; AttachError.  Needs CAP_NET_ADMIN.
+        """
+        from pybpf.hooks import netlink
+
+        return self._attached(
+            f"clsact {direction} of {device}",
+            lambda what, fd: netlink.attach_clsact(
+                what, fd, device, direction, priority=priority, handle=handle, replace=replace
+            ),
+        )
+
+    def attach_tc(self, device: str | int, direction: Direction) -> Link:
+        """As attach_tcx() where this kernel has it (Linux 6.6), as attach_clsact() elsewhere.
+
+        ``link.what`` says which in words, and ``link.filter`` is None for tcx.  Programs of tcx run
+        before those of clsact; TC_ACT_UNSPEC (-1) leaves the packet to what is next in both.
+        """
+        from pybpf.errors import NotSupportedError
+
+        try:
+            return self.attach_tcx(device, direction)
+        except NotSupportedError:
+            pass
+        return self.attach_clsact(device, direction)
+
+    def attach_netkit(
+        self,
+        device: str | int,
+        end: Literal["primary", "peer"] = "primary",
+        *,
+        before: Program | Link | None = None,
+        after: Program | Link | None = None,
+        first: bool = False,
+        revision: int | None = None,
+    ) -> Link:
+        """Run on every packet that an ``end`` of a pair of netkit devices sends to the other.
+
+        ``device`` is the primary one of the pair, by name or number, for both ends: programs of
+        the "peer" cannot be changed from the network namespace that the peer is in.  Order,
+        revision and errors are those of attach_tcx().  AttachError for devices of other kinds.
+        Linux 6.7; CAP_NET_ADMIN.
+        """
+        from pybpf.hooks import linking, network
+
+        place = linking.place(before, after, first, revision)
+        return self._attached(
+            f"netkit {end} of {device}",
+            lambda what, fd: network.attach_netkit(what, fd, device, end, place),
+        )
+
+    def attach_netfilter(
+        self, family: int, hook: NetfilterHook, *, priority: int = 0, defrag: bool = False
+    ) -> Link:
+        """Run on every packet at a ``hook`` of netfilter, in this thread's network namespace.
+
+        ``family`` is socket.AF_INET or AF_INET6.  What it returns, NF_DROP (0) or NF_ACCEPT (1), is
+        a verdict like those of iptables and nftables; those of lower ``priority`` come first, and
+        no two BPF programs have the same.  With ``defrag``, packets that came in fragments come
+        whole; the priority is then above -400 (Linux 6.6).
+
+        AttachError with the reason.  Linux 6.4; CAP_NET_ADMIN.
+        """
+        from pybpf.hooks import network
+
+        where = f"netfilter {hook.name} of family {int(family)}, priority {priority}"
+        return self._attached(
+            where,
+            lambda what, fd: network.attach_netfilter(what, fd, family, hook, priority, defrag),
+        )
+
+    def attach_sk_lookup(self, netns: Netns | None = None) -> Link:
+        """Choose the socket for each new connection, and each UDP packet, to a network namespace.
+
+        The namespace by path, process id or name of ``ip netns``; this thread's where it is None.
+        NotFoundError without such a process or name.  Several run one after the other, in the order
+        in which they were attached.  Linux 5.9; CAP_NET_ADMIN, there too.
+        """
+        return self._attached_to_netns("sk_lookup", netns, 36)  # AttachType.SK_LOOKUP
+
+    def attach_flow_dissector(self, netns: Netns | None = None) -> Link:
+        """Tell flows apart in a network namespace, given as to attach_sk_lookup().
+
+        A namespace has one such program; that of the initial one is for all others, which have
+        none then: AttachError.  Linux 5.8; CAP_NET_ADMIN, there too.
+        """
+        return self._attached_to_netns("flow dissector", netns, 17)  # AttachType.FLOW_DISSECTOR
+
+    def _attached_to_netns(self, hook: str, netns: Netns | None, attach_type: int) -> Link:
+        from pybpf.hooks import network
+
+        whose = "this network namespace" if netns is None else f"network namespace {netns}"
+        return self._attached(
+            f"{hook} of {whose}",
+            lambda what, fd: network.attach_netns(what, fd, netns, attach_type),
+        )
+
+    def attach_sockmap(self, map: Map, *, hook: AttachType | None = None) -> Link:
+        """Run for what the sockets that come into ``map`` from now on send or receive.
+
+        A socket has the programs that its SOCKMAP or SOCKHASH had when it came into it, for as long
+        as it stays there: attaching, update() and detach() change nothing for those inside.
+
+        For sk_msg programs (what is sent) and sk_skb programs (what is received), whose ``hook`` is
+        what the section says ("sk_skb/stream_verdict") unless given: SK_SKB_VERDICT (Linux 5.13),
+        SK_SKB_STREAM_VERDICT or SK_SKB_STREAM_PARSER.  A map has one program for each of these.
+
+        From Linux 6.10 on by a link, which AttachError (EBUSY) keeps from replacing another program
+        that is there.  Before, without one: it takes another's place, stays after disown() or a
+        kill for as long as the map is there, cannot be pinned, and can be updated.  CAP_NET_ADMIN.
+        """
+        from pybpf.hooks import sockets
+
+        chosen = self._sockmap_hook() if hook is None else hook
+        return self._attached(
+            f"{chosen.name} of map {map.name!r}",
+            lambda what, fd: sockets.attach_sockmap(what, fd, map, chosen),
+        )
+
+    def attach_socket_filter(self, sock: socket.socket) -> Link:
+        """Decide how many bytes of each packet a socket receives; 0 drops it.
+
+        Takes the place of another filter, and needs no privilege of its own.  It goes when the
+        socket does; nothing to pin, and detaching ends whatever filter the socket has by then.
+        """
+        from pybpf.hooks import sockets
+
+        return self._attached(
+            f"socket {sock.fileno()}",
+            lambda what, fd: sockets.attach_socket(what, fd, sock, sockets.FILTER),
+        )
+
+    def attach_reuseport(self, sock: socket.socket) -> Link:
+        """Choose among the sockets that share ``sock``'s port (SO_REUSEPORT) for what arrives.
+
+        For programs of section "sk_reuseport", and socket filters, whose result is the number of
+        the socket.  ``sock`` has SO_REUSEPORT already; the choice is for all that share its port.
+        Otherwise as attach_socket_filter().
+        """
+        from pybpf.hooks import sockets
+
+        return self._attached(
+            f"the sockets that share the port of socket {sock.fileno()}",
+            lambda what, fd: sockets.attach_socket(what, fd, sock, sockets.REUSEPORT),
         )
 
     def attach_tracepoint(self, category: str, name: str, *, cookie: int = 0) -> Link:

@@ -265,6 +265,18 @@ class ProbeMode(KernelEnum):
     LINK = 3
 
 
+class CgroupMode(KernelEnum):
+    """What a program that is attached to a cgroup leaves to those of the cgroups below.
+
+    ``BPF_F_ALLOW_*``: with EXCLUSIVE there are none, one of OVERRIDE gives way to one below, and
+    with MULTI all of them run.  A link is always of MULTI.
+    """
+
+    EXCLUSIVE = 0
+    OVERRIDE = 1
+    MULTI = 2
+
+
 class XdpMode(KernelEnum):
     """Where XDP programs run: ``XDP_FLAGS_*_MODE``."""
 
@@ -272,6 +284,16 @@ class XdpMode(KernelEnum):
     SKB = 2
     DRV = 4
     HW = 8
+
+
+class NetfilterHook(KernelEnum):
+    """Where in a packet's way through the kernel: ``enum nf_inet_hooks``."""
+
+    PRE_ROUTING = 0
+    LOCAL_IN = 1
+    FORWARD = 2
+    LOCAL_OUT = 3
+    POST_ROUTING = 4
 
 
 class UpdateFlags(IntFlag):

@@ -127,3 +127,13 @@ UPROBE_SESSION = Feature(
     has_enumerator("enum bpf_attach_type", "BPF_TRACE_UPROBE_SESSION"),
 )
 XDP_LINK = Feature("links of XDP programs", "5.9", has_type("struct bpf_xdp_link"))
+TCX = Feature("tcx", "6.6", has_type("struct tcx_link"))
+NETKIT = Feature("netkit devices", "6.7", has_type("struct netkit_link"))
+DEFRAG = Feature(
+    "netfilter programs with defragmentation", "6.6", has_type("struct nf_defrag_hook")
+)
+SOCKMAP_LINK = Feature("links of sockmaps", "6.10", has_type("struct sockmap_link"))
+SOCKMAP_QUERY = Feature("queries of sockmaps", "5.18", has_type("sock_map_bpf_prog_query"))
+CGROUP_ORDER = Feature(
+    "an order of a cgroup's programs", "6.17", has_member("struct cgroup_bpf", "revisions")
+)

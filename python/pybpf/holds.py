@@ -18,9 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pybpf.hooks.netlink import ClsactFilter
+
+_REPLACE = 4  # BPF_F_REPLACE
+
 
 class Hold:
     """One attachment: at most one of end() and keep() is called, once."""
+
+    is_updatable = False  # where there is no link, whose kind tells
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -30,8 +36,20 @@ class Hold:
         """The link's descriptor; -1 where there is none."""
         return -1
 
+    @property
+    def filter(self) -> ClsactFilter | None:
+        """The filter of a device's clsact that this is."""
+        return None
+
     def detach(self) -> int:
         """Have the kernel detach it, whoever else holds the link; 0 or a negative errno."""
+        return -errno.EOPNOTSUPP
+
+    def update(self, new_fd: int, old_fd: int) -> int:
+        """Put another program, or struct_ops map, in place of its own; 0 or a negative errno.
+
+        Of ``old_fd``, unless that is 0.
+        """
         return -errno.EOPNOTSUPP
 
     def end(self) -> None:
@@ -55,6 +73,12 @@ class Hold:
             self.end()
 
 
+def _update(link_fd: int, new_fd: int, old_fd: int) -> int:
+    if link_fd < 0:
+        return -errno.EOPNOTSUPP
+    return int(lib.pybpf_link_update(link_fd, new_fd, old_fd, _REPLACE if old_fd else 0))
+
+
 class LibbpfHold(Hold):
     """A ``struct bpf_link``, which libbpf stores at ``place``."""
 
@@ -67,6 +91,9 @@ class LibbpfHold(Hold):
 
     def detach(self) -> int:
         return int(lib.bpf_link_detach(self.fileno()))
+
+    def update(self, new_fd: int, old_fd: int) -> int:
+        return _update(self.fileno(), new_fd, old_fd)
 
     def keep(self) -> None:
         super().keep()
@@ -93,6 +120,25 @@ class UsdtHold(LibbpfHold):
         """The descriptors are libbpf's: the child keeps them as long as it lives."""
 
 
+class RegistrationHold(LibbpfHold):
+    """Ops that are registered without a link of the kernel's, until a map's element is deleted.
+
+    The descriptor that libbpf has for them is the map's own.
+    """
+
+    def fileno(self) -> int:
+        return -1
+
+    def detach(self) -> int:
+        return 0  # there is nobody else who holds it
+
+    def _end_in_fork(self) -> None:
+        """Free the child's memory of it, and leave the ops as they are."""
+        if self.place[0] != NULL:
+            lib.bpf_link__disconnect(self.place[0])
+            lib.bpf_link__destroy(self.place[0])
+
+
 class FdHold(Hold):
     """A link's descriptor, which C stores at ``place``."""
 
@@ -105,6 +151,9 @@ class FdHold(Hold):
 
     def detach(self) -> int:
         return int(lib.bpf_link_detach(self.fileno()))
+
+    def update(self, new_fd: int, old_fd: int) -> int:
+        return _update(self.fileno(), new_fd, old_fd)
 
     def _end(self) -> None:
         if self.place[0] >= 0:

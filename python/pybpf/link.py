@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pybpf.hooks.netlink import ClsactFilter
     from pybpf.link_info import LinkInfo
     from pybpf.map import Map
     from pybpf.object import Object
     from pybpf.program import Program
 
-_REPLACE = 4  # BPF_F_REPLACE
 # of LinkType, those whose program, or struct_ops map, can be another one later:
 # CGROUP, ITER, NETNS, XDP, STRUCT_OPS, TCX, NETKIT, SOCKMAP
 _UPDATABLE = (3, 4, 5, 6, 9, 11, 13, 14)
@@ -93,6 +93,12 @@ class Link(Uncopyable):
         """What is attached, a program or struct_ops map; None where only the kernel knows."""
         return self._source
 
+    @property
+    def filter(self) -> ClsactFilter | None:
+        """The filter of a device's clsact that this is; None for what is attached otherwise."""
+        with self._handle.borrow() as hold:
+            return hold.filter  # type: ignore[no-any-return]
+
     def fileno(self) -> int:
         """The link's descriptor, which stays this object's own; ClosedError after close().
 
@@ -104,7 +110,7 @@ class Link(Uncopyable):
     def _fd_of(self, hold: Hold, operation: str) -> int:
         fd = hold.fileno()
         if fd < 0:
-            hint = "the kernel has no link for this: it can be detached, and that is all"
+            hint = "the kernel has no link for this, so it can be neither described nor pinned"
             raise NotSupportedError(operation, self._what, errno.EOPNOTSUPP, hint=hint)
         return fd
 
@@ -130,8 +136,9 @@ class Link(Uncopyable):
 
         With ``expected``, only where that is the one attached now; AttachError (EPERM) otherwise.
         The new program must be of the old one's type, and loaded.  For links of XDP, tcx, netkit,
-        cgroups, network namespaces, iterators and (Linux 6.10) sockmaps; NotSupportedError for
-        others, which keep the program they were made with: attach the new one, then detach this.
+        cgroups, network namespaces, iterators and (Linux 6.10) sockmaps, and for what is attached
+        to devices and sockets without a link of the kernel's; NotSupportedError for others, which
+        keep the program they were made with: attach the new one, then detach this.
         Linux 5.7.  Needs the privilege that attaching does.
         """
         self._replace(f"program {program.name!r}", program, expected)
@@ -140,28 +147,35 @@ class Link(Uncopyable):
     def update_map(self, ops: Map, *, expected: Map | None = None) -> None:
         """Put another struct_ops map in the place of the one that is registered, in one step.
 
-        As update() otherwise.  Both maps are of sections ".struct_ops.link".  Linux 6.4.
+        As update() otherwise.  Both maps are of sections ".struct_ops.link"; whether there can be
+        others is up to the ops: those of TCP congestion control of the same name, yes, schedulers
+        not.  Linux 6.4.
         """
+        ops._fill_struct_ops()
         self._replace(f"struct_ops map {ops.name!r}", ops, expected)
         self._source = ops
 
     def _replace(self, what: str, new: Program | Map, expected: Program | Map | None) -> None:
         with self._handle.borrow() as hold, new._borrow_fd() as new_fd:
-            fd = self._fd_of(hold, "update")
+            _native.listen()
             if expected is None:
-                code = lib.pybpf_link_update(fd, new_fd, 0, 0)
+                code = hold.update(new_fd, 0)
             else:
                 with expected._borrow_fd() as old_fd:
-                    code = lib.pybpf_link_update(fd, new_fd, old_fd, _REPLACE)
+                    code = hold.update(new_fd, old_fd)
             _native.check(code, "put", f"{what} in the place of {self._what}", self._update_refused)
 
     def _update_refused(
         self, operation: str, target: str, number: int, detail: str, log: str
     ) -> KernelError:
-        if number in (errno.EOPNOTSUPP, errno.EINVAL) and self.info().type not in _UPDATABLE:
+        if number in (errno.EOPNOTSUPP, errno.EINVAL) and not self._is_updatable():
             hint = "links of this kind keep their program: attach the new one, then detach this"
             return NotSupportedError(operation, target, number, detail, log, hint)
         return explained(AttachError, _update_hint)(operation, target, number, detail, log)
+
+    def _is_updatable(self) -> bool:
+        with self._handle.borrow() as hold:
+            return hold.is_updatable if hold.fileno() < 0 else self.info().type in _UPDATABLE
 
     def _attach_again(self, other: Program | Map) -> Link:
         """Attach another program, or struct_ops map, to the same hook in the same way."""
@@ -257,7 +271,7 @@ class Link(Uncopyable):
 
 
 def _update_hint(number: int) -> str:
-    if number == errno.EPERM:
+    if number in (errno.EPERM, errno.EEXIST):
         return "another program than the expected one is attached"
     if number == errno.EINVAL:
         return "the new one is of another type than the old one, or not made for this hook"

@@ -680,6 +680,9 @@ class Map(KernelObject, _Elements[K, V], MutableMapping[K, V]):
             self._warn_untyped(error, "records are bytes", "name their type")
             return None
 
+    def _fill_struct_ops(self) -> None:
+        """Have the kernel take what an object declares as the value of a struct_ops map."""
+
     def _adopt(self, ring: Reader | UserRing) -> Object | None:
         """The object that closes a reader or writer, where the map belongs to one."""
         return None

@@ -23,13 +23,13 @@ from pybpf._native import ffi, lib
 from pybpf.errors import (
     AttachError,
     ClosedError,
+    KernelError,
     NotFoundError,
     ObjectFormatError,
     StateError,
 )
-from pybpf.holds import LibbpfHold
 from pybpf.items import Items
-from pybpf.kernel import explained, needed_capabilities
+from pybpf.kernel import needed_capabilities
 from pybpf.link import Link
 from pybpf.map import Map
 from pybpf.object_map import ObjectMap
@@ -39,10 +39,11 @@ from pybpf.variables import Section, Variables
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import weakref
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, TypeVar
 
     from pybpf.btf import Btf
+    from pybpf.errors import NotSupportedError
     from pybpf.events import Reader
     from pybpf.holds import Hold
     from pybpf.record_types import RecordTypeArgument
@@ -64,7 +65,8 @@ class Object(Uncopyable):
 
     It owns everything in it: programs and maps end with close() unless pinned, and so do links.
     Made by open() and load().  ``programs``, ``maps`` and ``sections`` (".data.custom") hold it by
-    name, ``variables`` those of all sections.
+    name, ``variables`` those of all sections.  ``skipped`` tells, by name, why load() or attach()
+    left out what was optional.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Object(Uncopyable):
         log_level: int,
         custom_btf: str | None,
     ) -> None:
+        self.skipped: dict[str, NotSupportedError] = {}
         self._links: list[Link] = []
         self._readers: dict[int, weakref.ref[Reader | UserRing]] = {}
         self.path = path
@@ -186,17 +189,36 @@ class Object(Uncopyable):
 
     # -- load --
 
-    def load(self) -> None:
+    def load(self, *, optional: bool | str | Iterable[str] = False) -> None:
         """Create the maps, relocate against the kernel's types and have the verifier check all.
 
-        All or nothing: after a LoadError (VerifierError, RelocationError), PinError or
-        PrivilegeError nothing is left in the kernel, and the object must be opened again.  Needs
-        CAP_BPF, and CAP_PERFMON or CAP_NET_ADMIN by program type, or root.
+        All or nothing: after a LoadError (VerifierError, RelocationError), PinError,
+        NotSupportedError or PrivilegeError nothing is left in the kernel, and the object must be
+        opened again.  Needs CAP_BPF, and CAP_PERFMON or CAP_NET_ADMIN by program type, or root.
+
+        Of the programs and struct_ops maps whose names are ``optional`` (True: all) those are left
+        out that this kernel cannot have, because it has no such kind, nor the function or type that
+        a program's section names; ``skipped`` tells which and why.  What the verifier refuses, such
+        as a helper that this kernel lacks, is an error nevertheless.
         """
         with self._loading:  # a second thread comes after the first, and finds it loaded
             self._require_open("load")
             self._require_native_order()
+            if names := self._chosen(optional):
+                from pybpf import availability
+
+                self.skipped.update(availability.leave_out(self, names))
             self._load()
+
+    def _chosen(self, optional: bool | str | Iterable[str]) -> set[str]:
+        """The names that ``optional`` stands for; NotFoundError for one that is nowhere."""
+        known = {*self.programs, *self.maps}
+        if isinstance(optional, bool):
+            return known if optional else set()
+        chosen = {optional} if isinstance(optional, str) else set(optional)
+        for name in chosen - known:
+            raise NotFoundError("program or map", name, known)
+        return chosen
 
     def _load(self) -> None:
         expected = self._untype_rings()
@@ -218,14 +240,16 @@ class Object(Uncopyable):
             lib.pybpf_load_stats_clear()
 
     def _why_load_failed(self, number: int, warnings: str) -> Exception:
+        from pybpf import availability
         from pybpf.load_errors import Failure
 
         target = f"object {self.name!r}"
         difference = self._pinned_difference
         needed = needed_capabilities([p.type for p in self.programs.values() if p.autoload])
-        return Failure(
+        error = Failure(
             target, number, warnings, self._log, self._custom_btf, needed, difference
         ).error()
+        return availability.why_refused(self, error)
 
     def _require_native_order(self) -> None:
         if self.byte_order != sys.byteorder:
@@ -285,52 +309,73 @@ class Object(Uncopyable):
 
     # -- attach --
 
-    def attach(self) -> list[Link]:
+    def attach(self, *, optional: bool | str | Iterable[str] = False) -> list[Link]:
         """Attach every loaded program whose section names its hook, and register struct_ops maps.
 
         Programs with autoattach off, attached already or without a hook in their section's name
-        are left out.  Returns the new links, which belong to the object; where one is refused,
-        those before it are detached and AttachError or NotSupportedError is raised.
+        are left out; ``unattached`` lists these with what they need.  Returns the new links, which
+        belong to the object; where one is refused, those before it are detached and AttachError or
+        NotSupportedError is raised.
+
+        Those whose names are ``optional`` (True: all) are left out as well where this kernel has no
+        such hook, a function or tracepoint of that name for one; ``skipped`` tells which and why.
 
         A struct_ops map of section ".struct_ops" is unregistered by detach() or close(), but not
         by the kernel when the process is killed; one of ".struct_ops.link" is.
         """
         self._require_loaded("attach")
+        chosen = self._chosen(optional)
         attached: list[Link] = []
         with self._attaching:
-            done = {link.source for link in self._links}
             try:
-                for program in self.programs.values():
-                    if program.loaded and program.autoattach and program not in done:
-                        attached += self._attach_program(program)
-                for ops in self.maps.values():
-                    kind = ops._get(lib.bpf_map__type)
-                    if kind == _STRUCT_OPS and ops.autocreate and ops not in done:
-                        attached.append(self._attach_struct_ops(ops))
+                for each in self._attachable():
+                    attached += self._attach(each, each.name in chosen)
             except BaseException:
                 for link in reversed(attached):
                     link.detach()
                 raise
         return attached
 
-    def _attach_program(self, program: ObjectProgram) -> list[Link]:
+    def _attachable(self) -> Iterator[ObjectProgram | ObjectMap]:
+        """What attach() tries: what is loaded, may be attached by itself, and is not yet."""
+        done = {link.source for link in self._links}
+        for program in self.programs.values():
+            if program.loaded and program.autoattach and program not in done:
+                yield program
+        for ops in self.maps.values():
+            kind = ops._get(lib.bpf_map__type)
+            if kind == _STRUCT_OPS and ops.autocreate and ops not in done:
+                yield ops
+
+    def _attach(self, each: ObjectProgram | ObjectMap, is_optional: bool = False) -> list[Link]:
+        """Its link; none where its section names no hook, or the kernel lacks what is optional."""
         try:
-            return [program.attach()]
-        except AttachError as error:
-            if error.errno == errno.EOPNOTSUPP:
+            return [each.attach()]
+        except KernelError as error:
+            if _names_no_hook(each, error) or (is_optional and self._skip(each.name, error)):
                 return []
             raise
 
-    def _attach_struct_ops(self, ops: ObjectMap) -> Link:
-        what = f"struct_ops map {ops.name!r}"
-        hold = LibbpfHold()
-        with self._handle.borrow():
-            _native.listen()
-            code = lib.pybpf_register(ops._pointer, hold.place)
-            _native.check(code, "register", what, explained(AttachError))
-        return self._adopt_link(
-            hold, what, ops, lambda other: other._owner._attach_struct_ops(other)
-        )
+    def _skip(self, name: str, error: KernelError) -> bool:
+        """Note what is left out; False where ``error`` does not say that the kernel lacks it."""
+        from pybpf import availability
+
+        missing = availability.missing_hook(error)
+        if missing is not None:
+            self.skipped[name] = missing
+        return missing is not None
+
+    @property
+    def unattached(self) -> dict[str, str]:
+        """What is loaded and not attached, by name, and the method that attaches or runs it.
+
+        {"count": "attach_xdp(device)", "on_exec": "attach()"}: programs and struct_ops maps that
+        no link of this object is of.
+        """
+        from pybpf import attach_words
+
+        self._require_loaded("list what is unattached")
+        return attach_words.unattached(self)
 
     def _adopt_link(
         self,
@@ -436,6 +481,12 @@ class Object(Uncopyable):
             warn_unclosed(f"object {self.name!r}", self)
         finally:
             self.close()
+
+
+def _names_no_hook(each: ObjectProgram | ObjectMap, error: KernelError) -> bool:
+    """Whether that is why it was refused: libbpf cannot attach it by its section's name."""
+    is_attaching = isinstance(each, ObjectProgram) and isinstance(error, AttachError)
+    return is_attaching and error.errno == errno.EOPNOTSUPP
 
 
 def _section_name(memory: ObjectMap) -> str:

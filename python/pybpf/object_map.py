@@ -8,7 +8,9 @@ import os
 
 from pybpf import _native
 from pybpf._native import ffi, lib
-from pybpf.errors import NotSupportedError, PinError, StateError
+from pybpf.errors import AttachError, NotSupportedError, PinError, StateError
+from pybpf.holds import LibbpfHold, RegistrationHold
+from pybpf.kernel import explained
 from pybpf.kernel_object import Declared, FdBorrow
 from pybpf.map import K, Map, V
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pybpf.btf import Btf, Type
     from pybpf.constants import MapFlags, MapType
     from pybpf.events import Reader
+    from pybpf.link import Link
     from pybpf.object import Object
     from pybpf.user_ring import UserRing
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 # of MapType, without the enum's import
 _PERF_EVENT_ARRAY = 4
 _STRUCT_OPS = 26
+_LINK = 1 << 13  # of MapFlags
 
 _RESIZES_SECTIONS = (1, 3)  # libbpf
 
@@ -200,6 +204,30 @@ class ObjectMap(Declared, Map[K, V]):
         header = f"{'':<12} {'this object':<16} existing map"
         return "\n".join([header, *rows]) if rows else ""
 
+    def attach(self) -> Link:
+        """Register a struct_ops map: have the kernel call its programs; the link is the object's.
+
+        One of section ".struct_ops.link" (Linux 6.4, libbpf 1.2) can be pinned, and another put in
+        its place by link.update_map().  One of section ".struct_ops" cannot, and the kernel keeps
+        it where the process is killed before detach() or close().
+
+        StateError before load(), AttachError for another kind of map and where the kernel refuses.
+        Linux 5.6; CAP_BPF and CAP_NET_ADMIN or, for schedulers, CAP_SYS_ADMIN.
+        """
+        what = f"struct_ops map {self._name!r}"
+        has_link = self._get(lib.bpf_map__map_flags) & _LINK
+        hold = LibbpfHold() if has_link else RegistrationHold()
+        with self._owner._attaching, self._borrow_fd():
+            _native.listen()
+            code = lib.pybpf_register(self._pointer, hold.place)
+            refuse = explained(AttachError, _register_hint, ("CAP_BPF", "CAP_NET_ADMIN"))
+            _native.check(code, "register", what, refuse)
+        return self._owner._adopt_link(hold, what, self, lambda other: other.attach())
+
+    def _fill_struct_ops(self) -> None:
+        with self._borrow_fd():
+            lib.pybpf_fill_struct_ops(self._pointer)
+
     def fileno(self) -> int:
         """The map's descriptor, which the object owns; StateError before load()."""
         with self._borrow_fd() as fd:
@@ -264,6 +292,14 @@ class ObjectMap(Declared, Map[K, V]):
     def close(self) -> None:
         """Maps of an object end with it."""
         raise StateError(f"map {self._name!r} belongs to its object; close that")
+
+
+def _register_hint(errno: int) -> str:
+    if errno == _errno.EEXIST:
+        return "ops of this name are registered already"
+    if errno == _errno.EBUSY:
+        return "these are registered already, or others where the kernel takes one alone"
+    return ""
 
 
 def _shown(value: object) -> str:

@@ -22,6 +22,7 @@ from pybpf.object import LOG_STATS, Object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import BinaryIO
 
     ObjectSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -103,8 +104,11 @@ def load(
     kconfig: str | None = None,
     token: str | os.PathLike[str] | None = None,
     log_level: int = 0,
+    optional: bool | str | Iterable[str] = False,
 ) -> Object:
     """open() and Object.load() in one go, with what both raise; where that fails nothing is left.
+
+    ``optional`` is load()'s: what is left out where this kernel lacks it.
 
     The caller owns the Object: close() it, or use ``with``.
     """
@@ -118,7 +122,7 @@ def load(
         log_level=log_level,
     )
     try:
-        obj.load()
+        obj.load(optional=optional)
     except BaseException:
         obj.close()
         raise

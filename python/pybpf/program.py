@@ -115,6 +115,16 @@ class Program(KernelObject, DescriptorHooks, Runs):
             hold = attach(what, fd)
         return self._new_link(hold, what, lambda other: other._attached(where, attach))
 
+    def _cgroup_hook(self) -> AttachType:
+        from pybpf.hooks import cgroups
+
+        return cgroups.only_hook(f"program {self._name!r}", self.type)
+
+    def _sockmap_hook(self) -> AttachType:
+        from pybpf.hooks import sockets
+
+        return sockets.sockmap_hook(f"program {self._name!r}", self.type)
+
     def _new_link(self, hold: Hold, what: str, again: Callable[[Any], Link]) -> Link:
         """The link that has the hold, the caller's own; ``again`` attaches others there."""
         return Link(hold, what, source=self, again=again)
@@ -238,6 +248,11 @@ class Program(KernelObject, DescriptorHooks, Runs):
         return ""
 
 
+def _given(**parameters: Any) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
 class ObjectProgram(Declared, Program, KernelHooks, UserspaceHooks):
     """A program that an object holds: configurable until load(), then a Program that can attach.
 
@@ -251,6 +266,7 @@ class ObjectProgram(Declared, Program, KernelHooks, UserspaceHooks):
         self._name = _native.text(lib.bpf_program__name(pointer))
         self._section = _native.text(lib.bpf_program__section_name(pointer))
         self._log_level = int(lib.bpf_program__log_level(pointer))
+        self._ifindex = 0
         self._loaded_fd: int | None = None
         self._attach_target: Program | None = None
         self._attach_name = ""
@@ -321,6 +337,20 @@ class ObjectProgram(Declared, Program, KernelHooks, UserspaceHooks):
     @flags.setter
     def flags(self, value: int) -> None:
         self._set("flags", lib.bpf_program__set_flags, value)
+
+    @property
+    def ifindex(self) -> int:
+        """The device that an XDP or tc program is loaded for, by its index; 0 for none.
+
+        The device's card then runs it, attached with ``mode=XdpMode.HW``: set its maps' ``ifindex``
+        as well.  load() fails where the driver does not take programs.
+        """
+        return self._ifindex
+
+    @ifindex.setter
+    def ifindex(self, value: int) -> None:
+        self._set("ifindex", lib.pybpf_program_set_ifindex, value)
+        self._ifindex = value
 
     def set_attach_target(self, name: str | None, program: Program | None = None) -> None:
         """Set, before load(), what a program hooks that is verified for one target.
@@ -432,17 +462,31 @@ class ObjectProgram(Declared, Program, KernelHooks, UserspaceHooks):
         kinds = ("kret", "uret")
         return self._section.lstrip("?").startswith(kinds) if retprobe is None else retprobe
 
+    def _cgroup_hook(self) -> AttachType:
+        return self.expected_attach_type
+
+    def _sockmap_hook(self) -> AttachType:
+        return self.expected_attach_type or super()._sockmap_hook()
+
     def _new_link(self, hold: Hold, what: str, again: Callable[[Any], Link]) -> Link:
         """The link that has the hold: its object's."""
         return self._owner._adopt_link(hold, what, self, again)
 
     def _require_whole_hook(self, what: str) -> None:
-        if target := self._iter_target():
-            from pybpf import iteration
+        if self._needs_parameters():
+            hint = (
+                "its section does not say what it goes over; give that to attach_iter() or iter()"
+            )
+            raise AttachError("attach", what, _errno.EOPNOTSUPP, hint=hint)
 
-            if iteration.needs_parameters(target):
-                hint = "its section does not say what it goes over; call iter() with that"
-                raise AttachError("attach", what, _errno.EOPNOTSUPP, hint=hint)
+    def _needs_parameters(self) -> bool:
+        """Whether it is an iterator whose section does not say what it goes over."""
+        target = self._iter_target()
+        if not target:
+            return False
+        from pybpf import iteration
+
+        return iteration.needs_parameters(target)
 
     def _iter_target(self) -> str:
         """What an iterator goes over ("task" for section iter/task), "" for other programs."""
@@ -476,11 +520,33 @@ class ObjectProgram(Declared, Program, KernelHooks, UserspaceHooks):
         """
         from pybpf import iteration
 
-        given = {"map": map, "cgroup": cgroup, "order": order, "pid": pid, "tid": tid}
-        given = {name: value for name, value in given.items() if value is not None}
+        given = _given(map=map, cgroup=cgroup, order=order, pid=pid, tid=tid)
         with self._borrow_fd() as fd:
             what, target = f"program {self._name!r}", self._iter_target()
             return iteration.run(fd, what, target, given, type, lambda: self._owner.btf)
+
+    def attach_iter(
+        self,
+        *,
+        map: Map | None = None,
+        cgroup: str | os.PathLike[str] | int | None = None,
+        order: CgroupIterOrder | None = None,
+        pid: int | None = None,
+        tid: int | None = None,
+    ) -> Link:
+        """Attach an iterator program to what it goes over: a link that can be pinned.
+
+        Whoever opens and reads the pinned link, with ``cat`` for one, runs the program and gets
+        what it writes.  To read it here, iter() is enough.  What it goes over is that of iter(),
+        with the same errors.  The link belongs to the object.  Linux 5.8; CAP_BPF and CAP_PERFMON.
+        """
+        from pybpf import iteration
+
+        given = _given(map=map, cgroup=cgroup, order=order, pid=pid, tid=tid)
+        target = self._iter_target()
+        return self._attached(
+            f"iter/{target}", lambda what, fd: iteration.link_over(fd, what, target, given)
+        )
 
     def _tracepoint(self) -> tuple[str, str] | None:
         """("sched", "sched_switch") for one of section tp/sched/sched_switch, None for others."""

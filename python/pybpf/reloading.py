@@ -218,8 +218,4 @@ def _attach_added(old: Object, new: Object) -> list[Switch]:
         for name, each in new.programs.items()
         if name not in old.programs and each.loaded and each.autoattach
     ]
-    return [
-        Switch(each.name, link.what, "added")
-        for each in added
-        for link in new._attach_program(each)
-    ]
+    return [Switch(each.name, link.what, "added") for each in added for link in new._attach(each)]

@@ -232,7 +232,7 @@ class _Exchange:
         os.rename(self._place.path("links", _NEW + name), path)
 
     def _add(self, name: str, program: ObjectProgram) -> list[Switch]:
-        links = program._owner._attach_program(program)
+        links = program._owner._attach(program)
         for link in links:
             self._pin(link, "links", name)
         return [Switch(program.name, link.what, "added") for link in links]
