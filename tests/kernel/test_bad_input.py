@@ -13,6 +13,7 @@ import inspect
 import json
 import pickle
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, MappingView
@@ -550,7 +551,18 @@ ALWAYS_REFUSED = {
     (pybpf.Section, "__delitem__"): pybpf.LayoutError,
     (pybpf.Reader, "__next__"): StopIteration,
     (pybpf.Reader, "__anext__"): StopAsyncIteration,
+    # by what Arguments has for them
+    (pybpf.ObjectProgram, "attach_perf_event"): ValueError,
+    (pybpf.ObjectProgram, "attach_perf_events"): ValueError,
+    (pybpf.ObjectProgram, "attach_usdt"): pybpf.NotFoundError,
+    (pybpf.Program, "attach_cgroup"): pybpf.AttachError,
+    (pybpf.Program, "attach_perf_event"): ValueError,
+    (pybpf.Program, "attach_perf_events"): ValueError,
 }
+
+
+CLOSED_SOCKET = socket.socket()
+CLOSED_SOCKET.close()
 
 
 class Arguments:
@@ -562,6 +574,13 @@ class Arguments:
         self.values |= {"other": live_map, "fields": ("type",), "path": path}
         self.values |= {"callback": list.append}
         self.values |= {"keys": [key], "values": [1], "entries": {key: 1}, "stack_id": 1}
+        self.values |= {"map": live_map, "ops": live_map, "device": "lo", "direction": "ingress"}
+        self.values |= {"binary": sys.executable, "function": "main", "functions": ["main"]}
+        self.values |= {"symbols": ["main"]}
+        self.values |= {"provider": "a", "category": "sched", "cgroup": "/", "sock": CLOSED_SOCKET}
+        self.values |= {"program": live_map, "target": live_map, "family": socket.AF_INET}
+        self.values |= {"hook": pybpf.NetfilterHook.FORWARD}
+        self.values |= {"event": pybpf.PerfEvent.software(pybpf.PerfSoftware.CPU_CLOCK)}
         self.properties = {"inner_map": live_map, "pin_path": path, "raw": b""}
 
     def call(self, method):
