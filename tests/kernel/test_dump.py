@@ -22,6 +22,11 @@ def called(kernel_btf):
     }
 
 
+def is_decided(text, logged):
+    """Whether the verifier wrote over a branch that constants decide, as Linux 7.2 does first."""
+    return text.startswith("if ") and logged.startswith("goto ")
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -39,7 +44,8 @@ def test_text_is_that_of_the_verifiers_log(bpf_object, called, name):
             logged = {int(pc): text for pc, text in STEP.findall(program.verifier_log)}
             for each in instructions.parse(program.insns):
                 if each.pc in logged and not (each.is_wide and each.src):  # there it has addresses
-                    assert instructions.text(each, called) == logged[each.pc]
+                    text = instructions.text(each, called)
+                    assert text == logged[each.pc] or is_decided(text, logged[each.pc])
                     compared += 1
     assert compared > 10
 
