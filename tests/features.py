@@ -177,6 +177,11 @@ FEATURES = {
     "one_trace_pipe": Feature(
         "refusing a second trace_pipe", refuses_a_second_reader, (6, 6), backported=True
     ),
+    "perf_event_names": Feature(
+        "what a link to a perf event is attached to",
+        lambda: "enum bpf_perf_event_type" in pybpf.Btf.kernel(),
+        (6, 6),
+    ),
     "arena": Feature(
         "ARENA maps",
         lambda: creates(

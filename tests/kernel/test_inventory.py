@@ -89,7 +89,7 @@ def test_links_tell_what_they_are_attached_to(obj):
     assert info.where == "XDP of lo"
 
 
-@pytest.mark.requires("perf_event_links")
+@pytest.mark.requires("perf_event_names")
 def test_a_tracepoints_link_tells_its_name(bpf_object):
     with pybpf.load(bpf_object("everything")) as everything:
         infos = [link.info() for link in everything.attach()]
