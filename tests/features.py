@@ -145,6 +145,11 @@ FEATURES = {
         lambda: has_enumerator("enum bpf_map_type", "BPF_MAP_TYPE_TASK_STORAGE"),
         (5, 11),
     ),
+    "syscall_programs": Feature(
+        "syscall programs",
+        lambda: has_enumerator("enum bpf_prog_type", "BPF_PROG_TYPE_SYSCALL"),
+        (5, 14),
+    ),
     "perf_event_links": Feature(
         "links to perf events",
         lambda: has_enumerator("enum bpf_link_type", "BPF_LINK_TYPE_PERF_EVENT"),

@@ -92,6 +92,7 @@ if TYPE_CHECKING:
         query_sockmap,
     )
     from pybpf.reloading import reload
+    from pybpf.running import RunResult
     from pybpf.symbols import Frame
     from pybpf.takeover import reload_pinned
     from pybpf.tracing import TraceLine, TracePipe, trace_pipe
@@ -155,6 +156,7 @@ __all__ = [
     "ReaderStats",
     "ReloadError",
     "RelocationError",
+    "RunResult",
     "Section",
     "SockmapHooks",
     "StateError",
@@ -218,6 +220,7 @@ _LATE = {
     "ProgramType": "constants",
     "Reader": "events",
     "ReaderStats": "accounting",
+    "RunResult": "running",
     "SockmapHooks": "network_query",
     "Struct": "layout",
     "StructView": "views",

@@ -92,6 +92,21 @@ class DescriptorHooks:
             lambda what, fd: cgroups.attach(what, fd, cgroup, chosen, mode, place),
         )
 
+    def attach_lirc(self, device: str | os.PathLike[str]) -> Link:
+        """Run for each pulse and space that a receiver of remote controls, "/dev/lirc0", gets.
+
+        For programs of section "lirc_mode2"; several can be attached to a device.  The kernel has
+        no link for it: as with a ``mode`` of attach_cgroup(), it stays until it is detached.
+
+        AttachError where the device cannot be opened or is another.  Linux 4.18 with
+        CONFIG_BPF_LIRC_MODE2, which distributions seldom have (NotSupportedError); CAP_NET_ADMIN.
+        """
+        from pybpf.hooks import lirc
+
+        return self._attached(
+            f"remote controls at {device}", lambda what, fd: lirc.attach(what, fd, device)
+        )
+
     def attach_xdp_netlink(
         self,
         device: str | int,

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 from functools import cache
 
-from pybpf.btf import Btf, Composite, Enum
-from pybpf.errors import Error
+from pybpf.btf import Btf, Composite, Enum, Kind
+from pybpf.errors import Error, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,6 +100,22 @@ def has_event_source(name: str) -> Callable[[], bool | None]:
     return probe
 
 
+def has_function(name: str) -> Callable[[], bool | None]:
+    """A probe: whether the kernel's BTF has that function of its own."""
+
+    def probe() -> bool | None:
+        btf = _kernel_btf()
+        if btf is None:
+            return None
+        try:
+            btf.find(name, Kind.FUNC)
+        except NotFoundError:
+            return False
+        return True
+
+    return probe
+
+
 KPROBE = Feature("kprobes", "4.17", has_event_source("kprobe"))
 KPROBE_MULTI = Feature(
     "kprobes of many functions", "5.18", has_type("struct bpf_kprobe_multi_link")
@@ -126,6 +142,7 @@ UPROBE_SESSION = Feature(
     "6.13",
     has_enumerator("enum bpf_attach_type", "BPF_TRACE_UPROBE_SESSION"),
 )
+LIRC = Feature("programs of lirc devices", "4.18", has_function("lirc_prog_attach"))
 XDP_LINK = Feature("links of XDP programs", "5.9", has_type("struct bpf_xdp_link"))
 TCX = Feature("tcx", "6.6", has_type("struct tcx_link"))
 NETKIT = Feature("netkit devices", "6.7", has_type("struct netkit_link"))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from pybpf._handles import OwnedFd
     from pybpf._native import TestRunResult
+    from pybpf.btf import Type
     from pybpf.constants import AttachType, CgroupIterOrder, ProgramType
     from pybpf.dump import JitedFunction, XlatedInstruction
     from pybpf.holds import Hold
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pybpf.map import Map
     from pybpf.object import Object
     from pybpf.record_types import RecordTypeArgument
+    from pybpf.running import RunResult
     from pybpf.verifier import VerifierStats
 
 _BPF_INSN_SIZE = 8
@@ -181,6 +183,28 @@ class Program(KernelObject, DescriptorHooks, Runs):
         if type(result) is int:
             raise self._run_refused(result)
         return result  # type: ignore[return-value]  # which is no int
+
+    def run(self, context: Any = None) -> RunResult:
+        """Call a syscall program with a struct: its return value, and the struct as it left it.
+
+        ``context`` is anything that fits the struct that the program's function takes a pointer to,
+        as in maps: a dict, tuple, ctypes instance, bytes of its size.  Members that are not given
+        are zero, and so is all without it.  A program that takes ``void *`` is given and gives back
+        bytes.  LayoutError for what does not fit, StateError before load(); PrivilegeError for one
+        that is not of an object, whose types take CAP_SYS_ADMIN.
+
+        Linux 5.14; needs CAP_BPF.
+        """
+        from pybpf import running
+
+        return running.run(self, context, self._context_type())
+
+    def _context_type(self) -> Type | None:
+        """The struct that the program takes; None where it takes none or nobody tells."""
+        from pybpf import running
+
+        with self._borrow_fd() as fd:
+            return running.context_type_of_loaded(fd)
 
     def _make_runner(self) -> Runner:
         with self._borrow_fd() as fd:
@@ -426,6 +450,11 @@ class ObjectProgram(Declared, Program, KernelHooks, UserspaceHooks):
                 raise StateError(f"program {self._name!r} was not loaded: its autoload is off")
             self._loaded_fd = fd
         return FdBorrow(self._owner._handle.borrow(), self._loaded_fd)
+
+    def _context_type(self) -> Type | None:
+        from pybpf import running
+
+        return running.context_type(self._owner.btf, self._name)
 
     def attach(self) -> Link:
         """Attach to the hook that the section's name gives; the link belongs to the object.

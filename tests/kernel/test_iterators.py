@@ -444,3 +444,48 @@ def test_attaching_leaves_out_what_needs_parameters(loaded, bpffs):
     attached["tasks"].unpin(bpffs / "tasks")
     with pytest.raises(pybpf.AttachError, match=r"'elements' to iter/bpf_map_elem.*\n.*iter\(\)"):
         loaded.programs["elements"].attach()
+
+
+# ---- links ---------------------------------------------------------------------------------------
+
+
+def test_a_pinned_iterator_is_read_as_a_file(loaded, numbers, bpffs):
+    link = loaded.programs["elements"].attach_iter(map=numbers)
+    assert link in loaded.links
+    assert link.info().type == pybpf.LinkType.ITER
+    link.pin(bpffs / "elements")
+    link.close()
+    assert len((bpffs / "elements").read_text().splitlines()) == ENTRIES
+    numbers.clear()
+    numbers[4] = 5
+    assert (bpffs / "elements").read_text() == "4 is worth 5\n"
+    (bpffs / "elements").unlink()
+
+
+@pytest.mark.requires("task_iter")
+def test_a_pinned_iterator_over_one_task(programs, bpffs):
+    with programs["tasks"].attach_iter(tid=threading.get_native_id()) as link:
+        link.pin(bpffs / "task")
+        assert (bpffs / "task").read_text().split()[0] == str(threading.get_native_id())
+        link.unpin(bpffs / "task")
+
+
+def test_another_iterator_takes_the_place_of_a_pinned_one(loaded, numbers, bpffs):
+    numbers.clear()
+    numbers[1] = 2
+    link = loaded.programs["elements"].attach_iter(map=numbers)
+    link.pin(bpffs / "elements")
+    link.update(loaded.programs["element_records"])
+    assert (bpffs / "elements").read_bytes() == (1).to_bytes(8, "little") + (2).to_bytes(
+        8, "little"
+    )
+    link.unpin(bpffs / "elements")
+
+
+def test_a_link_of_an_iterator_needs_to_know_what_it_goes_over(programs, numbers):
+    with pytest.raises(pybpf.LayoutError, match="needs the map"):
+        programs["elements"].attach_iter()
+    with pytest.raises(pybpf.LayoutError, match="takes no parameters"):
+        programs["maps"].attach_iter(map=numbers)
+    with pytest.raises(pybpf.AttachError, match="no iterator"):
+        programs["no_iterator"].attach_iter()

@@ -44,6 +44,7 @@ LAYERS = [
         "hooks.tracing",
         "hooks.cgroups",
         "hooks.sockets",
+        "hooks.lirc",
     },
     {"hooks.netlink"},
     {
@@ -67,6 +68,7 @@ LAYERS = [
         "views",
         "variable_text",
         "load_errors",
+        "running",
         "kernel_object",
         "hazards",
         "type_changes",
