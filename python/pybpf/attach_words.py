@@ -22,8 +22,8 @@ _METHODS = {
     ProgramType.FLOW_DISSECTOR: "attach_flow_dissector(netns)",
     ProgramType.SK_SKB: "attach_sockmap(map)",
     ProgramType.SK_MSG: "attach_sockmap(map)",
-    ProgramType.SOCKET_FILTER: "attach_socket_filter(socket)",
-    ProgramType.SK_REUSEPORT: "attach_reuseport(socket)",
+    ProgramType.SOCKET_FILTER: "attach_socket_filter(sock)",
+    ProgramType.SK_REUSEPORT: "attach_reuseport(sock)",
     ProgramType.CGROUP_SKB: _CGROUP,
     ProgramType.CGROUP_SOCK: _CGROUP,
     ProgramType.CGROUP_DEVICE: _CGROUP,
@@ -33,6 +33,29 @@ _METHODS = {
     ProgramType.SOCK_OPS: _CGROUP,
     ProgramType.LIRC_MODE2: "attach_lirc(device)",
     ProgramType.SYSCALL: "run(context)",
+}
+
+# of those whose sections' names may say where, by what comes before that
+_WHERE = {
+    "kprobe": "attach_kprobe(function)",
+    "kretprobe": "attach_kprobe(function)",
+    "kprobe.multi": "attach_kprobe_multi(functions)",
+    "kretprobe.multi": "attach_kprobe_multi(functions)",
+    "kprobe.session": "attach_kprobe_multi(functions)",
+    "ksyscall": "attach_ksyscall(name)",
+    "kretsyscall": "attach_ksyscall(name)",
+    "uprobe": "attach_uprobe(binary, symbol)",
+    "uretprobe": "attach_uprobe(binary, symbol)",
+    "uprobe.multi": "attach_uprobe_multi(binary, symbols)",
+    "uretprobe.multi": "attach_uprobe_multi(binary, symbols)",
+    "uprobe.session": "attach_uprobe_multi(binary, symbols)",
+    "usdt": "attach_usdt(binary, provider, name)",
+    "tp": "attach_tracepoint(category, name)",
+    "tracepoint": "attach_tracepoint(category, name)",
+    "raw_tp": "attach_raw_tracepoint(name)",
+    "raw_tracepoint": "attach_raw_tracepoint(name)",
+    "perf_event": "attach_perf_event(event)",
+    "freplace": "attach_freplace(target, function)",
 }
 
 
@@ -55,4 +78,6 @@ def _method(program: ObjectProgram) -> str:
         return "the program of an element of a devmap or cpumap"
     if program._needs_parameters():
         return "attach_iter(...) or iter(...)"
-    return _METHODS.get(program.type, "attach()")
+    kind, _, where = program.section.lstrip("?").partition("/")
+    words = "attach()" if where else _WHERE.get(kind.removesuffix(".s"), "attach()")
+    return _METHODS.get(program.type, words)

@@ -33,6 +33,12 @@ int elements(struct bpf_iter__bpf_map_elem *ctx)
 	return 0;
 }
 
+SEC("raw_tp")
+int raw_tracepoint(void *ctx)
+{
+	return 0;
+}
+
 /* attaches nowhere at all */
 
 SEC("raw_tp/no_such_tracepoint")

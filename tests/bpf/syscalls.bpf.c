@@ -10,7 +10,7 @@ struct request {
 	char name[8];
 };
 
-SEC("?syscall")
+SEC("syscall")
 int add_two_numbers(struct request *request)
 {
 	request->sum = request->a + request->b;
@@ -18,7 +18,7 @@ int add_two_numbers(struct request *request)
 	return request->b;
 }
 
-SEC("?syscall")
+SEC("syscall")
 int take_bytes(void *context)
 {
 	__u32 *number = context;
@@ -27,7 +27,7 @@ int take_bytes(void *context)
 	return *number;
 }
 
-SEC("?xdp")
+SEC("xdp")
 int no_system_call(struct xdp_md *context)
 {
 	return XDP_PASS;

@@ -572,8 +572,7 @@ class Arguments:
         path = str(path)
         self.values = {"key": key, "name": key or "on_exec", "value": 1, "data": b""}
         self.values |= {"other": live_map, "fields": ("type",), "path": path}
-        self.values |= {"callback": list.append, "cgroup": path, "device": "lo"}
-        self.values |= {"program": live_map, "ops": live_map}
+        self.values |= {"callback": list.append}
         self.values |= {"keys": [key], "values": [1], "entries": {key: 1}, "stack_id": 1}
         self.values |= {"map": live_map, "ops": live_map, "device": "lo", "direction": "ingress"}
         self.values |= {"binary": sys.executable, "function": "main", "functions": ["main"]}

@@ -6,6 +6,7 @@ Each is seen in the kernel's list of what is attached to a cgroup, without any p
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -15,6 +16,7 @@ import sys
 import pybpf
 import pytest
 
+PR_SET_CHILD_SUBREAPER = 36
 HOOK = pybpf.AttachType.CGROUP_INET_SOCK_CREATE
 
 # attaches in each of the four ways, does what is to be done, and tells what is attached then
@@ -101,20 +103,35 @@ def test_what_is_attached_when_the_process_is_gone(process, cgroup, end):
     assert attached_afterwards(cgroup, done) == {"pinned", "without link"}
 
 
+@pytest.fixture
+def orphans():
+    """Processes whose parents end become this one's children, which it can wait for."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+@pytest.mark.usefixtures("orphans")
 def test_a_fork_keeps_what_its_parent_leaves(process, cgroup):
     """It inherits the descriptors: what they hold ends with the last process that has them."""
     reading, writing = os.pipe()
-    end, alive = os.pipe()  # which the child has until it ends
+    fork = f"""
+child = os.fork()
+if child == 0:
+    os.close(1)
+    os.read({reading}, 1)
+    os._exit(0)
+print(child)
+"""
     try:
-        waiting = f"if os.fork() == 0: os.close(1); os.read({reading}, 1); os._exit(0)"
-        done = process(waiting, reading, alive)
+        done = process(fork, reading)
         assert attached_afterwards(cgroup, done) == ALL
     finally:
-        os.close(alive)
         os.close(writing)
-        os.read(end, 1)
-        os.close(end)
         os.close(reading)
+        os.waitpid(int(done.stdout.splitlines()[-1]), 0)
+    assert attached_afterwards(cgroup, done) == {"pinned", "without link"}
 
 
 # ---- collection ----------------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 
 import pybpf
 import pytest
+from pybpf import attach_words
 
 NOWHERE = {"no_function", "no_ops"}
 SOMETIMES = {
@@ -127,12 +129,18 @@ def test_what_attaches_by_no_name_is_listed_with_its_method(loaded):
         "packet": "attach_xdp(device)",
         "connect4": "attach_cgroup(cgroup)",
         "elements": "attach_iter(...) or iter(...)",
+        "raw_tracepoint": "attach_raw_tracepoint(name)",
     }
     assert loaded.unattached == {**needed, "on_exec": "attach()", "no_tracepoint": "attach()"}
     loaded.attach(optional=True)
     assert loaded.unattached == {**needed, "no_tracepoint": "attach()"}
-    for words in needed.values():
-        assert hasattr(pybpf.ObjectProgram, words.partition("(")[0])
+
+
+def test_the_methods_that_are_named_exist():
+    for words in {*attach_words._METHODS.values(), *attach_words._WHERE.values()}:
+        method = getattr(pybpf.ObjectProgram, words.partition("(")[0])
+        for name in words.partition("(")[2].rstrip(")").split(", "):
+            assert name in inspect.signature(method).parameters, words
 
 
 def test_ops_that_are_not_registered_are_listed(bpf_object):

@@ -11,11 +11,8 @@ import pytest
 @pytest.fixture
 def obj(bpf_object):
     features.require("syscall_programs")
-    with pybpf.open(bpf_object("syscalls")) as opened:
-        for program in opened.programs.values():
-            program.autoload = True
-        opened.load()
-        yield opened
+    with pybpf.load(bpf_object("syscalls")) as loaded:
+        yield loaded
 
 
 @pytest.fixture
