@@ -32,7 +32,9 @@ _PERF_EVENT_ARRAY = 4
 _STRUCT_OPS = 26
 _LINK = 1 << 13  # of MapFlags
 
-_RESIZES_SECTIONS = (1, 3)  # libbpf
+# libbpf
+_RESIZES_SECTIONS = (1, 3)
+_LEAVES_OUT_OPS = (1, 4)
 
 
 class ObjectMap(Declared, Map[K, V]):
@@ -140,11 +142,19 @@ class ObjectMap(Declared, Map[K, V]):
 
     @property
     def autocreate(self) -> bool:
-        """Whether load() creates the map; programs that use one left out do not load."""
+        """Whether load() creates the map; programs that use one left out do not load.
+
+        Leaving out a struct_ops map takes libbpf 1.4: NotSupportedError before.
+        """
         return bool(self._get(lib.bpf_map__autocreate))
 
     @autocreate.setter
     def autocreate(self, value: bool) -> None:
+        # older ones make it all the same, and crash where no program needs the kernel's types
+        if not value and self.type == _STRUCT_OPS and _native.version() < _LEAVES_OUT_OPS:
+            hint = "libbpf leaves struct_ops maps out since 1.4"
+            target = f"map {self._name!r}"
+            raise NotSupportedError("leave out", target, _errno.EOPNOTSUPP, hint=hint)
         self._set("autocreate", lib.bpf_map__set_autocreate, value)
 
     @property

@@ -8,6 +8,7 @@ import gc
 import os
 import re
 
+import features
 import pybpf
 import pytest
 from pybpf import Reader
@@ -48,8 +49,9 @@ READS = {
 NO_TIMES = [("1", TypeError), ([1], TypeError), (float("nan"), ValueError)]
 
 
+@pytest.mark.requires("user_ringbuf")
 @pytest.mark.parametrize(("timeout", "error"), NO_TIMES)
-def test_what_is_no_time(loaded, user_rings, bpf_object, timeout, error):
+def test_what_is_no_time(loaded, bpf_object, timeout, error):
     says = pytest.raises(error, match=f"seconds, or None, not {re.escape(repr(timeout))}")
     with loaded.events("events") as reader:
         for read in READS.values():
@@ -119,7 +121,8 @@ def test_maps_of_one_name(loaded, bpf_object):
             assert {name: each.sequence for name, each in reader.drain()} == {"a": 0, "b": 5}
 
 
-def test_maps_of_other_kinds(loaded, bpf_object, user_rings, unchanged):
+@pytest.mark.requires("user_ringbuf")
+def test_maps_of_other_kinds(loaded, bpf_object, unchanged):
     section = loaded.maps["rings.bss"]
     with pytest.raises(pybpf.NotSupportedError, match=r"records of map 'rings.bss'[\s\S]*ARRAY"):
         section.reader()
@@ -187,7 +190,8 @@ def test_a_type_for_a_map_that_is_not_read(loaded, unchanged):
 
 
 @pytest.fixture
-def untyped(bpf_object, user_rings):
+def untyped(bpf_object):
+    features.require("user_ringbuf")
     with pybpf.load(bpf_object("userring")) as obj:
         yield obj.maps["untyped"]
 

@@ -10,6 +10,8 @@ import pybpf
 import pytest
 from pybpf import attach_words
 
+pytestmark = pytest.mark.requires("struct_ops_left_out_by_libbpf")
+
 NOWHERE = {"no_function", "no_ops"}
 SOMETIMES = {
     "function": "",
