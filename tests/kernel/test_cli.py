@@ -139,9 +139,9 @@ def test_load_prints_tables_attaches_and_detaches_after_the_duration(watch):
     assert " ".join(table["program"]) == "program type section attached to id verifier"
     assert " ".join(table["map"]) == "map type key value entries id pinned"
     hook = "tp/sched/sched_process_exec"
-    assert table["on_exec"][1:4] == ["tracepoint", hook, hook]
-    assert table["on_exec"][4].isdigit()
+    assert table["on_exec"][1:5] == ["tracepoint", hook, "tracepoint", "sched/sched_process_exec"]
     assert table["on_exec"][5].isdigit()
+    assert table["on_exec"][6].isdigit()
     assert table["accept_none"][1:4] == ["socket_filter", "socket", "-"]
     assert "on_exit" not in table
     assert table["runs"][1:5] == ["array", "4", "8", "1"]

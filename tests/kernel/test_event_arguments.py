@@ -14,6 +14,8 @@ import pytest
 from pybpf import Reader
 from ring_programs import Rings, sequences
 
+pytestmark = pytest.mark.native
+
 
 @pytest.fixture
 def loaded(bpf_object):
