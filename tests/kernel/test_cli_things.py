@@ -146,3 +146,18 @@ def test_a_pinned_object_is_reloaded(bpf_object, bpffs):
         assert "fresh" in table
     finally:
         printed("unload", bpffs / "agent")
+
+
+def test_what_is_attached_to_the_network_is_listed(obj, bpf_object):
+    def rows():
+        return [(each["where"], each["hook"], each["program"]) for each in printed_json("net")]
+
+    xdp = obj.programs["count_packets"].id
+    assert ("lo", "XDP, SKB", xdp) in rows()
+    with pybpf.load(bpf_object("tc")) as tc:
+        link = tc.programs["one"].attach_clsact("lo", "ingress")
+        hook = f"clsact ingress, priority {link.filter.priority}"
+        assert ("lo", hook, tc.programs["one"].id) in rows()
+    assert "count_packets" in printed("net")
+    obj.links[0].detach()
+    assert xdp not in [program for _, _, program in rows()]

@@ -103,7 +103,7 @@ def test_a_name_that_is_taken(obj):
 def test_a_map_that_is_none_of_ops(bpf_object):
     with (
         pybpf.load(bpf_object("kinds")) as obj,
-        pytest.raises(pybpf.AttachError, match="can't attach non-struct_ops map|EINVAL"),
+        pytest.raises(pybpf.AttachError, match=r"can't attach non-struct_ops map|EINVAL"),
     ):
         obj.maps["hash"].attach()
 

@@ -101,7 +101,7 @@ LAYERS = [
     {"cli.lines"},
     {"cli.stream"},
     {"cli.inspect", "cli.load", "cli.events", "cli.unload", "cli.reload", "cli.vm"},
-    {"cli.programs", "cli.maps", "cli.links"},
+    {"cli.programs", "cli.maps", "cli.links", "cli.net"},
     {"cli"},
     {"__main__"},
 ]

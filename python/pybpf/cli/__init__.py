@@ -16,7 +16,7 @@ import sys
 import warnings
 
 import pybpf
-from pybpf.cli import events, inspect, links, load, maps, programs, reload, unload, vm
+from pybpf.cli import events, inspect, links, load, maps, net, programs, reload, unload, vm
 from pybpf.cli.output import (
     REFUSED,
     UNREAD,
@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     version = f"pybpf {pybpf.__version__}, libbpf {'.'.join(map(str, pybpf.libbpf_version()))}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (load, events, reload, unload, inspect, programs, maps, links, vm):
+    for module in (load, events, reload, unload, inspect, programs, maps, links, net, vm):
         module.add_parser(commands)
     return parser
 
