@@ -248,9 +248,6 @@ FEATURES = {
         lambda: loads("kconfig"),
     ),
     "two_cpus": Feature("a second CPU", lambda: len(os.sched_getaffinity(0)) > 1),
-    "struct_ops_left_out_by_libbpf": Feature(
-        "leaving struct_ops maps out in libbpf", lambda: pybpf.libbpf_version() >= (1, 4)
-    ),
     "struct_ops_links_of_libbpf": Feature(
         "maps of section .struct_ops.link in libbpf", lambda: pybpf.libbpf_version() >= (1, 2)
     ),

@@ -11,7 +11,7 @@ import errno
 
 from pybpf import _native
 from pybpf._native import ffi, lib
-from pybpf.btf import Btf
+from pybpf.btf import Btf, Kind, Var
 from pybpf.constants import AttachType, MapFlags, MapType, ProgramType
 from pybpf.errors import (
     ENOTSUPP,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pybpf.object import Object
     from pybpf.object_map import ObjectMap
     from pybpf.program import ObjectProgram
+
+_LEAVES_OUT_OPS = (1, 4)  # libbpf
 
 _SLEEPABLE, _XDP_HAS_FRAGS = 1 << 4, 1 << 5  # BPF_F_*
 
@@ -112,8 +114,7 @@ def missing_ops(ops: ObjectMap) -> NotSupportedError | None:
         kernel = Btf.kernel()
     except (Error, OSError):
         return None
-    declared = ops.declared_value_type
-    name = "" if declared is None else declared.name
+    name = _ops_type(ops)
     target = f"struct_ops map {ops.name!r}"
     if name and f"struct bpf_struct_ops_{name}" not in kernel:
         return _missing(target, errno.ESRCH, f"ops of type {name}", _OPS_SINCE.get(name))
@@ -158,20 +159,45 @@ def _leave_programs_out(obj: Object, names: Container[str]) -> dict[str, NotSupp
 
 def _leave_ops_out(obj: Object, names: Container[str]) -> dict[str, NotSupportedError]:
     skipped = {}
-    for ops in struct_ops(obj):
-        if ops.name in names and (missing := missing_ops(ops)):
-            ops.autocreate = False
-            skipped[ops.name] = missing
-    if skipped and not list(struct_ops(obj)):  # libbpf before 1.4 would load their programs
-        for program in obj.programs.values():
-            if program.type == ProgramType.STRUCT_OPS:
-                program.autoload = False
+    if _native.version() >= _LEAVES_OUT_OPS:
+        for ops in struct_ops(obj):
+            if ops.name in names and (missing := missing_ops(ops)):
+                ops.autocreate = False
+                skipped[ops.name] = missing
     return skipped
+
+
+def require_struct_ops(obj: Object) -> None:
+    """NotSupportedError for what libbpf before 1.4 would mistake, or crash on.
+
+    It looks for the kernel's types, which all struct_ops maps need, only where a program needs
+    them, and before 1.2 knows no section ".struct_ops.link".
+    """
+    has_programs = any(
+        each.type == ProgramType.STRUCT_OPS and each.autoload for each in obj.programs.values()
+    )
+    has_maps = bool(list(struct_ops(obj)))
+    if has_programs and not has_maps:
+        _refuse_ops(obj, 'maps of section ".struct_ops.link" need libbpf 1.2')
+    if has_maps and not has_programs:
+        _refuse_ops(obj, "loading struct_ops maps without their programs needs libbpf 1.4")
+
+
+def _refuse_ops(obj: Object, needs: str) -> None:
+    hint = "{}; this pybpf is built with {}.{}".format(needs, *_native.version())
+    raise NotSupportedError("load", f"object {obj.name!r}", errno.EOPNOTSUPP, hint=hint)
 
 
 def struct_ops(obj: Object) -> Iterator[ObjectMap]:
     """The struct_ops maps that the object is to have."""
     return (ops for ops in obj.maps.values() if ops.type == MapType.STRUCT_OPS and ops.autocreate)
+
+
+def _ops_type(ops: ObjectMap) -> str:
+    """The name of the struct that the map's variable is, which libbpf before 1.4 does not tell."""
+    types = ops._record_btf()
+    variable = None if types is None else types.find(ops.name, Kind.VAR)
+    return variable.type.resolve().name if isinstance(variable, Var) else ""
 
 
 def missing_hook(error: KernelError) -> NotSupportedError | None:

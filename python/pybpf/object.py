@@ -32,7 +32,7 @@ from pybpf.items import Items
 from pybpf.kernel import needed_capabilities
 from pybpf.link import Link
 from pybpf.map import Map
-from pybpf.object_map import ObjectMap
+from pybpf.object_map import LEAVES_OUT_OPS, ObjectMap
 from pybpf.program import ObjectProgram
 from pybpf.variables import Section, Variables
 
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 # of MapType, without the enum's import
 _STRUCT_OPS = 26
+_STRUCT_OPS_PROGRAM = 27  # of ProgramType
 _PERF_EVENT_ARRAY = 4
 _RINGBUF = 27
 _RING_TYPES = (_RINGBUF, 31)  # 31: USER_RINGBUF
@@ -208,7 +209,17 @@ class Object(Uncopyable):
                 from pybpf import availability
 
                 self.skipped.update(availability.leave_out(self, names))
+            if _native.version() < LEAVES_OUT_OPS and self._has_struct_ops():
+                from pybpf import availability
+
+                availability.require_struct_ops(self)
             self._load()
+
+    def _has_struct_ops(self) -> bool:
+        return any(
+            lib.bpf_program__type(each._pointer) == _STRUCT_OPS_PROGRAM
+            for each in self.programs.values()
+        ) or any(lib.bpf_map__type(each._pointer) == _STRUCT_OPS for each in self.maps.values())
 
     def _chosen(self, optional: bool | str | Iterable[str]) -> set[str]:
         """The names that ``optional`` stands for; NotFoundError for one that is nowhere."""

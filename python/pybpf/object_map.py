@@ -34,7 +34,7 @@ _LINK = 1 << 13  # of MapFlags
 
 # libbpf
 _RESIZES_SECTIONS = (1, 3)
-_LEAVES_OUT_OPS = (1, 4)
+LEAVES_OUT_OPS = (1, 4)
 
 
 class ObjectMap(Declared, Map[K, V]):
@@ -151,7 +151,7 @@ class ObjectMap(Declared, Map[K, V]):
     @autocreate.setter
     def autocreate(self, value: bool) -> None:
         # older ones make it all the same, and crash where no program needs the kernel's types
-        if not value and self.type == _STRUCT_OPS and _native.version() < _LEAVES_OUT_OPS:
+        if not value and self.type == _STRUCT_OPS and _native.version() < LEAVES_OUT_OPS:
             hint = "libbpf leaves struct_ops maps out since 1.4"
             target = f"map {self._name!r}"
             raise NotSupportedError("leave out", target, _errno.EOPNOTSUPP, hint=hint)

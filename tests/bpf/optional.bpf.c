@@ -55,21 +55,6 @@ int no_function(void *ctx)
 	return 0;
 }
 
-struct no_such_ops {
-	int (*call)(void);
-} __attribute__((preserve_access_index));
-
-SEC("struct_ops/call")
-int call(void *ctx)
-{
-	return 0;
-}
-
-SEC(".struct_ops")
-struct no_such_ops no_ops = {
-	.call = (void *)call,
-};
-
 /* load on some kernels: one of each is tried alone */
 
 SEC("?fentry/bpf_fentry_test1")
