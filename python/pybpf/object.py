@@ -32,7 +32,7 @@ from pybpf.items import Items
 from pybpf.kernel import needed_capabilities
 from pybpf.link import Link
 from pybpf.map import Map
-from pybpf.object_map import LEAVES_OUT_OPS, ObjectMap
+from pybpf.object_map import LEAVES_OUT_OPS, RING_TYPES, ObjectMap
 from pybpf.program import ObjectProgram
 from pybpf.variables import Section, Variables
 
@@ -56,7 +56,6 @@ _STRUCT_OPS = 26
 _STRUCT_OPS_PROGRAM = 27  # of ProgramType
 _PERF_EVENT_ARRAY = 4
 _RINGBUF = 27
-_RING_TYPES = (_RINGBUF, 31)  # 31: USER_RINGBUF
 LOG_STATS = 4  # BPF_LOG_STATS
 _REUSE_FIELDS = ("type", "key_size", "value_size", "max_entries", "flags", "map_extra")
 
@@ -275,7 +274,7 @@ class Object(Uncopyable):
         """
         expected = []
         for ring in self.maps.values():
-            if lib.bpf_map__type(ring._pointer) not in _RING_TYPES:
+            if lib.bpf_map__type(ring._pointer) not in RING_TYPES:
                 continue
             if ring.value_size or ring.key_size:
                 ring.key_size = ring.value_size = 0

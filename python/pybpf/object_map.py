@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # of MapType, without the enum's import
 _PERF_EVENT_ARRAY = 4
 _STRUCT_OPS = 26
+RING_TYPES = (27, 31)  # RINGBUF, USER_RINGBUF
 _LINK = 1 << 13  # of MapFlags
 
 # libbpf
@@ -195,13 +196,22 @@ class ObjectMap(Declared, Map[K, V]):
             self._reuse(pinned)
 
     def _reuse(self, other: Map) -> None:
-        # programs are verified against these; how many entries it holds is the map's own affair
-        difference = self.differences(other, ("type", "key_size", "value_size"))
+        difference = self.differences(other, self.kind_fields)
         if difference:
             raise PinError(
                 f"reuse map {other.name!r} as", f"map {self._name!r}", _errno.EINVAL, difference
             )
         self._set("fd", lib.bpf_map__reuse_fd, other.fileno())
+
+    @property
+    def kind_fields(self) -> tuple[str, ...]:
+        """What another map must have in common to take its place: programs are verified for it.
+
+        How many entries it holds is the map's own affair, and sizes of rings just tell a type.
+        """
+        if self._get(lib.bpf_map__type) in RING_TYPES:
+            return ("type",)
+        return ("type", "key_size", "value_size")
 
     def differences(self, other: Map, fields: tuple[str, ...]) -> str:
         """A table of those ``fields`` in which ``other`` is not what is declared here, or ""."""

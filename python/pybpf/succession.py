@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     Migration: TypeAlias = Callable[[Map, Map], object]
 
-_KIND = ("type", "key_size", "value_size")
 # of MapType: the kernel fills what these hold, for one object
 _STRUCT_OPS = 26
 _CONSTANT = (".rodata", ".kconfig")
@@ -129,7 +128,7 @@ def difference(old: Map, new: ObjectMap) -> str:
     for what, before, after in zip(("key", "value"), old._types(), new._types(), strict=True):
         if before is not None and after is not None and (changed := changes(before, after)):
             parts.append(f"its {what}:\n{changed}")
-    return "\n".join(parts) or new.differences(old, _KIND)
+    return "\n".join(parts) or new.differences(old, new.kind_fields)
 
 
 def _succeeds(each: ObjectMap) -> bool:

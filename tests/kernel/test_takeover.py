@@ -110,7 +110,7 @@ def test_a_link_of_a_perf_event_overlaps_as_well(bpf_object, bpffs):
         (link,) = obj.attach()
         assert link.info().type == pybpf.LinkType.PERF_EVENT
         pin_folder.store(obj, folder)
-    reloaded = pybpf.reload_pinned(folder, bpf_object("everything"), maps={"readings": None})
+    reloaded = pybpf.reload_pinned(folder, bpf_object("everything"))
     assert [(switch.program, switch.how) for switch in reloaded.links] == [
         ("on_exec", "overlapped")
     ]

@@ -76,12 +76,12 @@ def test_importing_brings_in_no_slow_module_and_prints_nothing():
 
 
 def test_kernel_numbers_without_their_enum_are_right():
-    from pybpf import MapType, ProgramType, object
+    from pybpf import MapType, ProgramType, object, object_map
 
     assert object._STRUCT_OPS == MapType.STRUCT_OPS
     assert object._STRUCT_OPS_PROGRAM == ProgramType.STRUCT_OPS
     assert object._RINGBUF == MapType.RINGBUF
-    assert object._RING_TYPES == (MapType.RINGBUF, MapType.USER_RINGBUF)
+    assert object_map.RING_TYPES == (MapType.RINGBUF, MapType.USER_RINGBUF)
 
 
 def test_unknown_kernel_numbers_become_unknown_members():
