@@ -161,6 +161,9 @@ FEATURES = {
         (5, 16),
     ),
     "bpf_loop": Feature("bpf_loop()", lambda: loads("rings"), (5, 17)),
+    "xdp_frags": Feature(
+        "XDP programs for packets in fragments", lambda: loads("xdp", "measure"), (5, 18)
+    ),
     "xdp_live_frames": Feature(
         "BPF_F_TEST_XDP_LIVE_FRAMES",
         lambda: "struct xdp_test_data" in pybpf.Btf.kernel(),

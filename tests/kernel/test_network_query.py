@@ -124,7 +124,7 @@ def test_a_map_of_another_type():
         ("xdp", "at_cpu", "the program of an element of a devmap or cpumap"),
         ("netns", "dissect", "attach_flow_dissector(netns)"),
         ("sockets", "parse", "attach_sockmap(map)"),
-        ("sockets", "shorten", "attach_socket_filter(socket)"),
+        ("sockets", "shorten", "attach_socket_filter(sock)"),
     ],
 )
 def test_an_object_tells_which_method_attaches_the_rest(bpf_object, name, program, method):

@@ -104,6 +104,7 @@ def test_it_reports_what_became_of_maps_and_links(folder, agents):
     assert set(reloaded.maps.kept) == {"flows", "packets_by_version", "execs_by_version"}
 
 
+@pytest.mark.requires("perf_event_links")
 def test_a_link_of_a_perf_event_overlaps_as_well(bpf_object, bpffs):
     folder = bpffs / "kept"
     with pybpf.load(bpf_object("everything")) as obj:

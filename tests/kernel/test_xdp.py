@@ -8,7 +8,6 @@ import time
 
 import pybpf
 import pytest
-from lacking import skipped_without
 from traffic import add_pair, send, send_frame
 
 MODE_SHOWN = {"SKB": "xdpgeneric", "DRV": "xdp"}
@@ -127,12 +126,12 @@ def test_one_program_for_a_device(obj):
             attach("lo")
 
 
+@pytest.mark.requires("xdp_frags")
 def test_packets_of_more_than_a_page(bpf_object):
     add_pair(mtu=9000)
     with pybpf.open(bpf_object("xdp")) as obj:
         obj.programs["measure"].autoload = True
-        with skipped_without("section 'xdp.frags'"):
-            obj.load()
+        obj.load()
         with pytest.raises(pybpf.AttachError, match=r"MTU is too large .*xdp\.frags"):
             obj.programs["count"].attach_xdp("left", mode=pybpf.XdpMode.DRV)
         obj.programs["measure"].attach_xdp("left", mode=pybpf.XdpMode.DRV)
