@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Features of kernels: since which release there are, and whether this kernel has them."""
+"""Features of kernels: since which release there are, and whether this kernel has them.
+
+Every attachment imports this, and few ask: what probes need is imported by them.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from functools import cache
 
-from pybpf.btf import Btf, Composite, Enum, Kind
 from pybpf.errors import Error, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pybpf.btf import Btf
+
 _EVENT_SOURCES = "/sys/bus/event_source/devices"
 
 
-@dataclass(frozen=True)
 class Feature:
     """Something that not every kernel has.
 
@@ -25,25 +26,25 @@ class Feature:
     asks the running kernel: True, False, or None where it cannot tell.
     """
 
-    words: str
-    since: str
-    probe: Callable[[], bool | None]
+    def __init__(self, words: str, since: str, probe: Callable[[], bool | None]) -> None:
+        self.words = words
+        self.since = since
+        self._probe = probe
+        self._answers: list[bool | None] = []
 
     def is_missing(self) -> bool:
         """Whether this kernel certainly lacks it; asked once."""
-        return _asked(self.probe) is False
+        if not self._answers:
+            self._answers.append(self._probe())
+        return self._answers[0] is False
 
     def __str__(self) -> str:
         return f"{self.words} (Linux {self.since})"
 
 
-@cache
-def _asked(probe: Callable[[], bool | None]) -> bool | None:
-    return probe()
-
-
-@cache
 def _kernel_btf() -> Btf | None:
+    from pybpf.btf import Btf
+
     try:
         return Btf.kernel()
     except (Error, OSError):
@@ -64,6 +65,8 @@ def has_member(structure: str, name: str) -> Callable[[], bool | None]:
     """A probe: whether the kernel's BTF has that member of "struct tcx_link" or others."""
 
     def probe() -> bool | None:
+        from pybpf.btf import Composite
+
         btf = _kernel_btf()
         if btf is None:
             return None
@@ -78,6 +81,8 @@ def has_enumerator(enum: str, name: str) -> Callable[[], bool | None]:
     """A probe: whether the kernel's BTF has that enumerator of "enum bpf_attach_type" or others."""
 
     def probe() -> bool | None:
+        from pybpf.btf import Enum
+
         btf = _kernel_btf()
         if btf is None:
             return None
@@ -104,6 +109,8 @@ def has_function(name: str) -> Callable[[], bool | None]:
     """A probe: whether the kernel's BTF has that function of its own."""
 
     def probe() -> bool | None:
+        from pybpf.btf import Kind
+
         btf = _kernel_btf()
         if btf is None:
             return None

@@ -36,6 +36,7 @@ LAYERS = [
     {"functions"},
     {"hooks.querying", "hooks.rtnetlink"},
     {"hooks.linking"},
+    {"hooks.events"},
     {"hooks.perf"},
     {
         "hooks",

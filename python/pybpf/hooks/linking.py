@@ -10,7 +10,6 @@ from pybpf import _native
 from pybpf._native import ffi, lib
 from pybpf.errors import AttachError, KernelError, NotSupportedError
 from pybpf.holds import FdHold, UndoHold
-from pybpf.hooks import querying
 from pybpf.kernel import explained
 
 TYPE_CHECKING = False
@@ -183,6 +182,8 @@ def _detach(what: str, refuse: Refusal, request: Any) -> None:
 
 def _programs_at(target: int, attach_type: int) -> tuple[int, ...]:
     try:
+        from pybpf.hooks import querying
+
         return querying.query(target, attach_type).programs
     except KernelError as error:
         if error.errno == errno.ENOENT:  # the target itself is gone

@@ -6,12 +6,12 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from pybpf import _native, features
-from pybpf._native import ffi, lib
+from pybpf import features
 from pybpf.constants import PerfCache, PerfCacheOp, PerfCacheResult, PerfHardware, PerfSoftware
 from pybpf.errors import KernelError, NotSupportedError
-from pybpf.holds import EventHold, FdHold, SeveralHolds
+from pybpf.holds import SeveralHolds
 from pybpf.hooks import linking
+from pybpf.hooks.events import ANY, NEEDED, attach
 from pybpf.kernel import online_cpus
 
 TYPE_CHECKING = False
@@ -19,12 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from pybpf._native import Refusal
     from pybpf.holds import Hold
 
-NEEDED = ("CAP_BPF", "CAP_PERFMON")
 _HARDWARE, _SOFTWARE, _TRACEPOINT, _CACHE, _RAW = range(5)  # enum perf_type_id
-_ANY = -1  # process, or CPU
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def request(event: PerfEvent, frequency: int | None, period: int | None) -> dict
         "config": event.config,
         "sample": period if frequency is None else frequency,
         "is_frequency": frequency is not None,
-        "pid": _ANY,
+        "pid": ANY,
     }
 
 
@@ -89,34 +86,15 @@ def place(cpu: int | None, pid: int | None, inherit: bool) -> dict[str, Any]:
     if cpu is None and pid is None:
         raise ValueError("cpu or pid says where it counts; attach_perf_events() takes all CPUs")
     return {
-        "cpu": _ANY if cpu is None else cpu,
-        "pid": _ANY if pid is None else pid,
+        "cpu": ANY if cpu is None else cpu,
+        "pid": ANY if pid is None else pid,
         "inherit": inherit,
     }
-
-
-def tracepoint(number: int) -> dict[str, Any]:
-    """The same of a tracepoint: on one CPU, since a program on it runs on each."""
-    return {"type": _TRACEPOINT, "config": number, "cpu": 0, "pid": _ANY}
 
 
 def words_for(event: PerfEvent, cpu: int | None, pid: int | None) -> str:
     where = "" if cpu is None else f" on CPU {cpu}"
     return f"{event}{where}{'' if pid is None else f' of process {pid}'}"
-
-
-def attach(
-    what: str, program_fd: int, request: dict[str, Any], cookie: int, refuse: Refusal
-) -> Hold:
-    event, link = EventHold(), FdHold()
-    wanted = ffi.new("struct pybpf_perf_request *", request)
-    _native.check(lib.pybpf_perf_open(wanted, event.place), "attach", what, refuse)
-    code = lib.pybpf_perf_attach(event.place[0], program_fd, cookie, link.place)
-    _native.check(code, "attach", what, refuse)
-    if link.fileno() < 0:
-        return event
-    event.end()  # the link holds it
-    return link
 
 
 def attach_perf_event(what: str, program_fd: int, request: dict[str, Any], cookie: int) -> Hold:

@@ -9,7 +9,7 @@ import os
 from pybpf import _native, features, tracefs
 from pybpf._native import NULL, lib
 from pybpf.holds import FdHold, LibbpfHold
-from pybpf.hooks import linking, perf
+from pybpf.hooks import events, linking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ def attach_tracepoint(what: str, program_fd: int, category: str, name: str, cook
             return "the program is no tracepoint program"
         return ""
 
-    refuse = linking.refusal(features.PERF_LINK if cookie else (), perf.NEEDED, hint)
+    refuse = linking.refusal(features.PERF_LINK if cookie else (), events.NEEDED, hint)
     file = tracefs.open_file(f"events/{category}/{name}/id", 0, "attach", what, refuse)
     try:
         number = int(os.read(file, 32))
     finally:
         os.close(file)
-    return perf.attach(what, program_fd, perf.tracepoint(number), cookie, refuse)
+    return events.attach(what, program_fd, events.tracepoint(number), cookie, refuse)
 
 
 def attach_raw_tracepoint(what: str, program_fd: int, name: str, cookie: int) -> Hold:
@@ -57,7 +57,7 @@ def attach_raw_tracepoint(what: str, program_fd: int, name: str, cookie: int) ->
     code = lib.pybpf_raw_tracepoint_open(
         _native.c_string(name, "name"), program_fd, cookie, hold.place
     )
-    _native.check(code, "attach", what, linking.refusal(feature, perf.NEEDED, hint))
+    _native.check(code, "attach", what, linking.refusal(feature, events.NEEDED, hint))
     return hold
 
 
@@ -66,7 +66,7 @@ def attach_raw_tracepoint(what: str, program_fd: int, name: str, cookie: int) ->
 
 def attach_trace(what: str, program: Any, cookie: int) -> Hold:
     fd, attach_type = lib.bpf_program__fd(program), lib.bpf_program__expected_attach_type(program)
-    refuse = linking.refusal((), perf.NEEDED, _trace_hint)
+    refuse = linking.refusal((), events.NEEDED, _trace_hint)
     if cookie:
         linking.require(_cookie_feature(attach_type), what)
         return linking.create(what, refuse, fd, attach_type, 0, tracing={"cookie": cookie})
@@ -100,7 +100,7 @@ def attach_freplace(what: str, program: Any, target: Program, function: str) -> 
     name = _native.c_string(function, "function")
     with target._borrow_fd() as target_fd:
         code = lib.pybpf_attach_freplace(program, target_fd, name, hold.place)
-    _native.check(code, "attach", what, linking.refusal((), perf.NEEDED, _freplace_hint))
+    _native.check(code, "attach", what, linking.refusal((), events.NEEDED, _freplace_hint))
     return hold
 
 
