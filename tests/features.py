@@ -234,6 +234,7 @@ FEATURES = {
         "an order of a cgroup's programs",
         lambda: has_member("struct cgroup_bpf", "revisions"),
         (6, 17),
+        backported=True,  # by 6.12.117
     ),
     "insn_array": Feature(
         "INSN_ARRAY maps",
