@@ -41,7 +41,8 @@ class Result:
     status: int
     seconds: float
     passed: int = 0
-    failed: list[str] = field(default_factory=list)
+    # in their order; one that fails in its teardown too is reported twice
+    failed: dict[str, None] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
 
     def read(self, report: Path) -> None:
@@ -53,7 +54,7 @@ class Result:
                 continue
             outcomes = {outcome.tag: outcome for outcome in case}
             if "failure" in outcomes or "error" in outcomes:
-                self.failed.append(f"{case.get('classname')}::{case.get('name')}")
+                self.failed[f"{case.get('classname')}::{case.get('name')}"] = None
             elif "skipped" in outcomes:
                 self.skipped[outcomes["skipped"].get("message", "")] += 1
             else:
