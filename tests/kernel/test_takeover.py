@@ -118,7 +118,7 @@ def test_a_link_of_a_perf_event_overlaps_as_well(bpf_object, bpffs):
     counts = reloaded.object.maps["counts"]
     counts.clear()
     subprocess.run(["true"], check=True)
-    assert len(counts) == 1
+    assert os.getpid() in counts  # and whoever else starts a program meanwhile
     reloaded.object.close()
     pin_folder.remove(folder)
 
