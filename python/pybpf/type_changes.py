@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from pybpf.btf import DataSec
 from pybpf.errors import LayoutError
 from pybpf.layout_check import spell
-from pybpf.shape import leaves
+from pybpf.shape import join, leaves
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +33,20 @@ def changes(old: Type, new: Type) -> str:
 
 
 def _fields(whole: Type) -> dict[str, str]:
-    """Each scalar's path, and what it is and where."""
-    return {leaf.path: f"{spell(leaf)} at {_place(leaf.bit)}" for leaf in leaves(whole)}
+    """Each scalar's path, and what it is and where; of a section, those of its variables."""
+    if not isinstance(whole, DataSec):
+        return _fields_at(0, "", whole)
+    fields: dict[str, str] = {}
+    for each in whole.variables:
+        fields |= _fields_at(8 * each.offset, each.name, each.type)
+    return fields
+
+
+def _fields_at(bit: int, name: str, whole: Type) -> dict[str, str]:
+    return {
+        join(name, leaf.path): f"{spell(leaf)} at {_place(bit + leaf.bit)}"
+        for leaf in leaves(whole)
+    }
 
 
 def _place(bit: int) -> str:

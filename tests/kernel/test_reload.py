@@ -9,6 +9,7 @@ import threading
 
 import pybpf
 import pytest
+from bad_objects import compile_bpf
 
 pytestmark = pytest.mark.usefixtures("netns")
 
@@ -92,6 +93,31 @@ def test_variables_stay_where_their_section_changed(running, agents, udp):
     send(udp, 3)
     with pybpf.reload(running, agents[2]).object as new:
         assert new.bss.packets == 3
+
+
+COUNTERS = """
+unsigned long long {0}, {1};
+
+SEC("socket")
+int count(void *ctx)
+{{
+	{0} += 1;
+	{1} += 2;
+	return 0;
+}}
+"""
+
+
+def test_variables_in_the_place_of_others_begin_anew(tmp_path):
+    """Two sections of one size, with other variables in them."""
+    older = compile_bpf(tmp_path, "older", COUNTERS.format("seen", "dropped"))
+    newer = compile_bpf(tmp_path, "newer", COUNTERS.format("passed", "seen"))
+    obj = pybpf.load(older)
+    obj.bss.seen, obj.bss.dropped = 3, 5
+    reloaded = pybpf.reload(obj, newer)
+    with reloaded.object as new:
+        assert (new.bss.seen, new.bss.passed) == (3, 0)
+    assert reloaded.maps.migrated == (".bss",)
 
 
 def test_maps_laid_out_otherwise_are_refused_with_the_difference(running, agents, udp):
