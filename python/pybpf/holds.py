@@ -15,7 +15,7 @@ from pybpf._native import NULL, ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from pybpf.hooks.netlink import ClsactFilter
@@ -178,14 +178,23 @@ class UndoHold(Hold):
 
 
 class SeveralHolds(Hold):
-    """Attachments that end together; each is added when it is made."""
+    """Attachments that end together, also where one of them is refused."""
 
     def __init__(self) -> None:
         super().__init__()
         self._holds: list[Hold] = []
 
-    def add(self, hold: Hold) -> None:
-        self._holds.append(hold)
+    @classmethod
+    def made_of(cls, holds: Iterable[Hold]) -> SeveralHolds:
+        """Those that are made one after the other; none where an exception comes between."""
+        several = cls()
+        try:
+            for hold in holds:
+                several._holds.append(hold)
+        except BaseException:
+            several.end()
+            raise
+        return several
 
     def detach(self) -> int:
         return 0  # there is no one link of the kernel's that something else could hold

@@ -51,6 +51,13 @@ def test_a_frequency_on_each_cpu_until_detached(program):
     assert seen(program, work) == 0
 
 
+def test_all_cpus_or_none(program):
+    with pytest.raises(pybpf.AttachError) as refused:
+        program.attach_perf_events(CLOCK, frequency=1000, cpus=[*online_cpus(), 8191])
+    assert seen(program, work) == 0  # also while somebody looks at the error
+    assert "on CPU 8191" in str(refused.value)
+
+
 def test_a_period_of_one_thread(program):
     link = program.attach_perf_event(FAULTS, period=10, pid=0)
     assert link.what == "program 'perf_event' to software event PAGE_FAULTS of process 0"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pybpf.holds import Hold
 
-_HARDWARE, _SOFTWARE, _TRACEPOINT, _CACHE, _RAW = range(5)  # enum perf_type_id
+_HARDWARE, _SOFTWARE, _CACHE, _RAW = 0, 1, 3, 4  # enum perf_type_id
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,7 @@ def _hint(number: int) -> str:
 def attach_to_each(
     what: str, program_fd: int, request: dict[str, Any], cpus: Iterable[int] | None, cookie: int
 ) -> Hold:
-    holds = SeveralHolds()
-    for cpu in online_cpus() if cpus is None else cpus:
-        on_cpu = f"{what} on CPU {cpu}"
-        holds.add(attach_perf_event(on_cpu, program_fd, {**request, "cpu": cpu}, cookie))
-    return holds
+    return SeveralHolds.made_of(
+        attach_perf_event(f"{what} on CPU {cpu}", program_fd, {**request, "cpu": cpu}, cookie)
+        for cpu in (online_cpus() if cpus is None else cpus)
+    )

@@ -126,14 +126,9 @@ def attach(
     options = ffi.new("struct pybpf_uprobe_options *", values)
     if len(target.offsets) == 1:
         return _attach_one(what, program, target, target.offsets[0], options)
-    holds = SeveralHolds()
-    try:
-        for offset in target.offsets:
-            holds.add(_attach_one(what, program, target, offset, options))
-    except BaseException:
-        holds.end()
-        raise
-    return holds
+    return SeveralHolds.made_of(
+        _attach_one(what, program, target, offset, options) for offset in target.offsets
+    )
 
 
 def _attach_one(what: str, program: Any, target: Target, offset: int, options: Any) -> LibbpfHold:
